@@ -1,1 +1,8 @@
-pub fn x(){}
+//! Tradewind: a supplier node for open, decentralised markets.
+//!
+//! `ARCHITECTURE.md` is the map of the rooms below and of who may call whom.
+
+pub mod base;
+pub mod config;
+pub mod shutdown;
+pub mod telemetry;

@@ -1,0 +1,6 @@
+//! Floor 1: what can be configured. A file per section, each plain data with defaults and a check that
+//! reports every mistake at once (key, what is wrong, what is allowed), never only the first.
+
+mod problems;
+
+pub use problems::Problems;
