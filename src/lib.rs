@@ -5,4 +5,5 @@
 pub mod base;
 pub mod config;
 pub mod shutdown;
+pub mod store;
 pub mod telemetry;
