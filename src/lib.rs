@@ -3,7 +3,9 @@
 //! `ARCHITECTURE.md` is the map of the rooms below and of who may call whom.
 
 pub mod base;
+pub mod catalog;
 pub mod config;
+pub mod market;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
