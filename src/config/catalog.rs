@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use alloy::primitives::Address;
-use bigdecimal::{BigDecimal, Signed, Zero};
 use serde::{Deserialize, Serialize};
 
 use super::Problems;
+use crate::base::Decimal;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Catalog {
     /// Step between the durations offered for one item, in hours.
-    pub gap: BigDecimal,
+    pub gap: Decimal,
     /// Percent of the price kept when a buyer cancels past half of the time left; 0 to 100.
     pub cancel_penalty: u8,
     /// Whether a claimed deal may be passed on by its buyer.
@@ -29,8 +29,8 @@ pub struct Item {
     pub description: String,
     pub capacity: u32,
     /// Shortest and longest time it is let for, in hours.
-    pub min_time: BigDecimal,
-    pub max_time: BigDecimal,
+    pub min_time: Decimal,
+    pub max_time: Decimal,
     pub media: Vec<Media>,
     pub price: Vec<Price>,
 }
@@ -55,14 +55,13 @@ pub struct Price {
     /// Digits behind the point of the token's unit (18 for most, 6 for USDC).
     pub decimals: u8,
     /// Decimal, in whole tokens: "120.50".
-    pub per_hour: BigDecimal,
+    pub per_hour: Decimal,
 }
 
 impl Default for Catalog {
     fn default() -> Self {
         Self {
-            // Half an hour, as a decimal that needs no parsing: 5 * 10^-1.
-            gap: BigDecimal::new(5.into(), 1),
+            gap: Decimal::new(5, 1),
             cancel_penalty: 50,
             transferable: true,
             items: Vec::new(),
@@ -73,7 +72,7 @@ impl Default for Catalog {
 impl Catalog {
     pub fn check(&self, problems: &mut Problems) {
         problems.check(
-            self.gap.is_positive(),
+            !self.gap.is_zero(),
             "catalog.gap",
             format_args!("{} hours", self.gap),
             "a positive number of hours, for example 0.5",
@@ -114,7 +113,7 @@ impl Item {
             "1 or more",
         );
         problems.check(
-            self.min_time.is_positive() && self.min_time <= self.max_time,
+            !self.min_time.is_zero() && self.min_time <= self.max_time,
             &format!("{at}.min_time"),
             format_args!("{} with max_time {}", self.min_time, self.max_time),
             "a positive number of hours, not above max_time",
@@ -142,10 +141,10 @@ impl Item {
                 "the token's address, 0x and 40 hex digits",
             );
             problems.check(
-                !price.per_hour.is_negative() && !price.per_hour.is_zero(),
+                price.per_hour.to_base_units(price.decimals).is_ok_and(|u| !u.is_zero()),
                 &format!("{at}.per_hour"),
                 format_args!("{}", price.per_hour),
-                "a positive decimal in whole tokens, for example \"120.50\"",
+                "a positive decimal in whole tokens with at most `decimals` digits behind the point",
             );
             problems.check(
                 price.decimals <= 36,
