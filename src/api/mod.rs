@@ -20,7 +20,7 @@ use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer};
 
 pub use probes::{Lights, Phase};
 pub use problem::Problem;
-pub use serve::{BoundServer, bind_control, bind_public, serve_metrics};
+pub use serve::{BindError, BoundServer, bind_control, bind_public, metrics_routes};
 
 use crate::{config, deals::Deals, store::SharedStore};
 

@@ -121,7 +121,7 @@ pub(super) async fn while_draining(State(api): State<Api>, request: Request, nex
 }
 
 /// The router of the metrics listener.
-pub fn serve_metrics(metrics: Metrics) -> Router {
+pub fn metrics_routes(metrics: Metrics) -> Router {
     Router::new().route(
         "/metrics",
         get(move || {
