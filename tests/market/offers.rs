@@ -70,7 +70,7 @@ const CHANGES: &[(&str, Change)] = &[
     ("payment price", |o| o.payment[1].price += U256::ONE),
     ("payment asset", |o| o.payment[1].asset.0[3] ^= 1),
     ("payment order", |o| o.payment.swap(0, 1)),
-    ("payment less", |o| drop(o.payment.pop())),
+    ("payment less", |o| o.payment.truncate(1)),
     ("cancel time", |o| o.cancel[0].time -= U256::ONE),
     ("cancel penalty", |o| o.cancel[0].penalty -= U256::ONE),
     ("cancel none", |o| o.cancel.clear()),
