@@ -1,1 +1,11 @@
+//! Tradewind: a supplier node for open, decentralised markets.
+//!
+//! `ARCHITECTURE.md` is the map of the rooms below and of who may call whom.
+
+pub mod base;
+pub mod catalog;
+pub mod config;
 pub mod market;
+pub mod shutdown;
+pub mod store;
+pub mod telemetry;

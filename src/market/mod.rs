@@ -7,7 +7,7 @@
 pub mod deal;
 pub mod eip712;
 mod fields;
-pub mod money;
+pub use crate::base::money;
 pub mod offer;
 pub mod options;
 pub mod payload;

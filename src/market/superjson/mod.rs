@@ -18,12 +18,12 @@ mod plain;
 mod read;
 mod write;
 
-pub use bigdecimal::num_bigint::BigInt;
+pub use num_bigint::BigInt;
 pub use error::SuperjsonError;
 pub use object::JsObject;
 
 use alloy::primitives::{B256, U256, keccak256};
-use bigdecimal::num_bigint::Sign;
+use num_bigint::Sign;
 
 /// How deep the containers of a value may nest. Deeper texts are refused, so that no recursion here can exhaust a stack.
 pub const MAX_DEPTH: usize = 128;

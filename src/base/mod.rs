@@ -1,0 +1,15 @@
+//! Floor 0: the few things every room needs and no room owns.
+
+pub mod backoff;
+pub mod clock;
+pub mod duration;
+pub mod ids;
+pub mod money;
+pub mod secret;
+
+pub use backoff::Backoff;
+pub use clock::Clock;
+pub use duration::Span;
+pub use money::Decimal;
+pub use jiff::Timestamp;
+pub use secret::Secret;

@@ -1,0 +1,60 @@
+//! The list of mistakes found in a configuration.
+
+use std::fmt;
+
+/// One mistake: which key, what is wrong with it, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub key: String,
+    pub wrong: String,
+    pub allowed: String,
+}
+
+/// All mistakes of one configuration, in the order found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    pub fn add(
+        &mut self,
+        key: impl Into<String>,
+        wrong: impl Into<String>,
+        allowed: impl Into<String>,
+    ) {
+        self.0.push(Problem {
+            key: key.into(),
+            wrong: wrong.into(),
+            allowed: allowed.into(),
+        });
+    }
+
+    /// Adds a mistake unless `ok`.
+    pub fn check(&mut self, ok: bool, key: &str, wrong: impl fmt::Display, allowed: &str) {
+        if !ok {
+            self.add(key, wrong.to_string(), allowed);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; allowed: {}", self.key, self.wrong, self.allowed)
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for p in &self.0 {
+            writeln!(f, "  {p}")?;
+        }
+        Ok(())
+    }
+}

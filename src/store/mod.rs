@@ -1,0 +1,149 @@
+//! Floor 3: what the node remembers.
+//!
+//! Promise: a [`Batch`] commits whole or not at all, and an `Ok` from [`Store::commit`] outlives what the
+//! configured durability names (by default a power cut). A lease may be lost in a power cut, which only
+//! makes its job ready again. What was committed is what the outside world may be shown.
+//!
+//! Failure: a precondition that does not hold refuses its batch and touches nothing
+//! ([`CommitError::Refused`]); a disk that fails makes the store failed for good ([`StoreError::Failed`]):
+//! every later call says so, and the node shuts down in order.
+
+mod batch;
+mod event;
+mod job;
+mod record;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+pub use batch::{Batch, Cursor, JobOp, Op, Precondition, RecordOp};
+pub use event::{Event, EventCursor, EventDraft};
+pub use job::{Due, Job, JobId, JobState, Lease, LeaseRequest, Leased, NewJob, Transition};
+pub use record::{IndexValue, Query, Record, Row, Versioned};
+
+/// A store that every room shares.
+pub type SharedStore = Arc<dyn Store>;
+
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// One row by its key, as last committed.
+    async fn get(&self, table: &str, key: &str) -> Result<Option<Row>, StoreError>;
+
+    /// Rows by key range or by index, in that order.
+    async fn scan(&self, query: Query) -> Result<Vec<Row>, StoreError>;
+
+    /// Where a source stands; `None` before its first commit.
+    async fn cursor(&self, name: &str) -> Result<Option<Cursor>, StoreError>;
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError>;
+
+    /// Unfinished jobs (and finished ones still kept), newest first, after an id, optionally of one kind or state.
+    async fn jobs(
+        &self,
+        kind: Option<&str>,
+        state: Option<JobState>,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError>;
+
+    /// Committed events with a number above `since`, in order, at most `limit`.
+    async fn events(&self, since: u64, limit: usize) -> Result<Vec<Event>, StoreError>;
+
+    /// Applies the batch whole, or refuses it whole.
+    async fn commit(&self, batch: Batch) -> Result<Committed, CommitError>;
+
+    /// Takes due jobs, by priority, up to the room left per kind. Need not wait for the disk.
+    async fn lease(&self, request: LeaseRequest) -> Result<Leased, StoreError>;
+
+    /// Moves with every commit and lease: register here before looking for work.
+    fn watch(&self) -> watch::Receiver<Watermark>;
+
+    /// The id of this store, which owns the leases taken from it (with the replica's name behind it).
+    fn id(&self) -> Uuid;
+
+    /// The event epoch: a restored store starts a new one, so that old cursors are known as old.
+    fn epoch(&self) -> u32;
+
+    /// Writes out what is left and stops. Later calls answer [`StoreError::Closed`].
+    async fn close(&self) -> Result<(), StoreError>;
+}
+
+/// How far the store has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watermark {
+    /// Number of the newest committed event.
+    pub event: u64,
+    /// Counts commits and leases; changes whenever anything did.
+    pub change: u64,
+}
+
+/// What a batch did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Number of the newest event of this batch (or of the store, if the batch had none).
+    pub event: u64,
+    /// One entry per enqueue in the batch, in order: the job made, or the unfinished one that held the key.
+    pub jobs: Vec<Enqueued>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enqueued {
+    New(JobId),
+    /// An unfinished job with the same key was there; nothing was added.
+    Held(JobId),
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk or the data failed. Final.
+    #[error("the store has failed: {0}")]
+    Failed(String),
+    #[error("the store is closed")]
+    Closed,
+    /// A row that cannot be read as what it should be.
+    #[error("{table}/{key} cannot be read: {reason}")]
+    Unreadable {
+        table: String,
+        key: String,
+        reason: String,
+    },
+    /// A caller's mistake: a table, column or job that the schema does not know.
+    #[error("{0}")]
+    Misuse(String),
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Somebody else was first; nothing was written.
+    #[error("refused: {0}")]
+    Refused(Precondition),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Reading rows as the types they were written from.
+pub async fn fetch<R: Record>(
+    store: &dyn Store,
+    key: &str,
+) -> Result<Option<Versioned<R>>, StoreError> {
+    match store.get(R::TABLE, key).await? {
+        Some(row) => Ok(Some(row.decode(R::TABLE)?)),
+        None => Ok(None),
+    }
+}
+
+/// [`fetch`] for a scan; the query's table must be `R`'s.
+pub async fn fetch_all<R: Record>(
+    store: &dyn Store,
+    query: Query,
+) -> Result<Vec<Versioned<R>>, StoreError> {
+    store
+        .scan(query)
+        .await?
+        .into_iter()
+        .map(|row| row.decode(R::TABLE))
+        .collect()
+}
