@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     chain::SubmitError,
-    deals::CheckInError,
+    deals::StepError,
     store::StoreError,
 };
 
@@ -82,20 +82,21 @@ impl From<StoreError> for Problem {
     }
 }
 
-impl From<CheckInError> for Problem {
-    fn from(e: CheckInError) -> Self {
+impl From<StepError> for Problem {
+    fn from(e: StepError) -> Self {
         let detail = e.to_string();
         match e {
-            CheckInError::Unknown(_) => Self::not_found(detail),
-            CheckInError::Status { status, .. } => {
+            StepError::Unknown(_) => Self::not_found(detail),
+            StepError::Status { status, .. } => {
                 Self::new(StatusCode::CONFLICT, "deal-status", detail)
                     .with("deal_status", status.to_string())
             }
-            CheckInError::Signature(_) | CheckInError::NotTheBuyer { .. } => {
+            StepError::Signature(_) | StepError::NotTheBuyer { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "voucher-signature", detail)
             }
-            CheckInError::Submit(e) => e.into(),
-            CheckInError::Store(e) => e.into(),
+            StepError::NotByItself(_) => Self::new(StatusCode::CONFLICT, "deal-step", detail),
+            StepError::Submit(e) => e.into(),
+            StepError::Store(e) => e.into(),
         }
     }
 }

@@ -150,9 +150,11 @@ impl Buyer {
         if offer.payload.request_hash != request.hash() {
             return Ok(None);
         }
-        let entity = self.contracts.entity(offer.payload.supplier_id).await?;
+        let Some(entity) = self.contracts.entity(offer.payload.supplier_id).await? else {
+            return Ok(None);
+        };
         Ok(offer
-            .verify(self.contracts.domain(), entity.signer)
+            .verify(&self.contracts.domain(), entity.signer)
             .is_ok()
             .then_some(offer))
     }
@@ -164,16 +166,16 @@ impl Buyer {
         offer: &Offer,
         payment: &PaymentOption,
     ) -> Result<Transaction, BuyerError> {
-        let market = self.contracts.domain().verifying_contract;
+        let addresses = self.contracts.addresses();
         let allowed = self
             .contracts
-            .allowance(payment.asset, self.signer.address(), market)
+            .allowance(payment.asset, self.signer.address(), addresses.market)
             .await?;
         if allowed < payment.price {
-            let call = self.contracts.approve(payment.asset, market, payment.price);
+            let call = addresses.approve(payment.asset, addresses.market, payment.price);
             self.send(offer.id, "approve", call).await?;
         }
-        let call = self.contracts.create_deal(offer, payment.id, B256::ZERO);
+        let call = addresses.create_deal(offer, payment.id, B256::ZERO);
         self.send(offer.id, "deal", call).await
     }
 
@@ -206,7 +208,7 @@ impl Buyer {
 
     /// The buyer's half of a check-in.
     pub fn voucher(&self, deal: B256) -> Result<Signature65, BuyerError> {
-        Ok(sign_voucher(deal, &*self.signer, self.contracts.domain())?)
+        Ok(sign_voucher(deal, &*self.signer, &self.contracts.domain())?)
     }
 
     pub fn contracts(&self) -> &Contracts {
@@ -215,6 +217,6 @@ impl Buyer {
 
     /// What this buyer owns of a token, in base units.
     pub async fn balance(&self, token: alloy::primitives::Address) -> Result<U256, BuyerError> {
-        Ok(self.contracts.balance(token, self.signer.address()).await?)
+        Ok(self.contracts.token_balance(token, self.signer.address()).await?)
     }
 }

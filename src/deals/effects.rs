@@ -1,8 +1,8 @@
 //! What follows from the market's logs: records, events and the jobs that are due.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 use async_trait::async_trait;
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     chain::{DealReader, Effects, EffectsError, MarketEvent, MarketLog},
     market::{DealStatus, Step},
-    store::{Batch, Due, NewJob, Precondition, Record, SharedStore, fetch},
+    store::{Batch, Due, NewJob, Record, SharedStore, fetch},
 };
 
 /// Builds the batch for a range of logs; the follower commits it with its cursor.
@@ -35,43 +35,25 @@ impl Effects for DealEffects {
     async fn effects(
         &self,
         logs: &[MarketLog],
-        reader: &dyn DealReader,
+        deals: &dyn DealReader,
     ) -> Result<Batch, EffectsError> {
-        let mut drafts = self.drafts(logs, reader).await?;
+        let mut drafts = self.drafts(logs, deals).await?;
         let mut batch = Batch::new();
         for log in logs {
-            let MarketEvent::Status {
-                offer_id,
-                status,
-                sender,
-            } = &log.event
-            else {
+            let Some((draft, status, sender)) = ours(&mut drafts, log) else {
                 continue;
             };
-            let Some(draft) = drafts.get_mut(offer_id) else {
-                continue; // another supplier's
-            };
             let seen = Seen {
-                status: *status,
+                status,
                 block: log.block,
                 time: log.block_time,
                 transaction: log.tx_hash,
                 log_index: log.log_index,
-                sender: *sender,
+                sender,
             };
             if draft.record.see(seen) {
                 draft.changed = true;
-                batch.event(
-                    event_kind(*status),
-                    offer_id.to_string(),
-                    json!({
-                        "block": log.block,
-                        "transaction": log.tx_hash,
-                        "buyer": draft.record.terms.buyer,
-                        "price": draft.record.terms.price.to_string(),
-                        "asset": draft.record.terms.asset,
-                    }),
-                );
+                draft.record.tell(log, &mut batch);
             }
         }
         for draft in drafts.into_values().filter(|d| d.changed) {
@@ -86,6 +68,77 @@ impl Effects for DealEffects {
         }
         Ok(batch)
     }
+
+    /// Takes back what these logs said. A deal that is on no branch any more has no record; a step that
+    /// becomes due again gets its job again.
+    async fn reverted(
+        &self,
+        logs: &[MarketLog],
+        deals: &dyn DealReader,
+    ) -> Result<Batch, EffectsError> {
+        let mut drafts = self.drafts(logs, deals).await?;
+        let mut batch = Batch::new();
+        for log in logs {
+            if let Some((draft, ..)) = ours(&mut drafts, log) {
+                draft.changed |= draft.record.unsee(log.tx_hash, log.log_index);
+            }
+        }
+        for draft in drafts.into_values().filter(|d| d.changed) {
+            let Some(version) = draft.version else {
+                continue;
+            };
+            let record = &draft.record;
+            if record.history.is_empty() {
+                batch.delete::<DealRecord>(&record.key());
+                continue;
+            }
+            batch.update(record, version)?;
+            if let Some((step, due)) = next_step(&record.terms, record.status) {
+                batch.enqueue(step_job(record.id, step, due));
+            }
+        }
+        Ok(batch)
+    }
+}
+
+/// The draft that a status log belongs to, unless it is another supplier's.
+fn ours<'a>(
+    drafts: &'a mut BTreeMap<B256, Draft>,
+    log: &MarketLog,
+) -> Option<(&'a mut Draft, DealStatus, Address)> {
+    match &log.event {
+        MarketEvent::Status {
+            offer_id,
+            status,
+            sender,
+        } => Some((drafts.get_mut(offer_id)?, *status, *sender)),
+        _ => None,
+    }
+}
+
+impl DealRecord {
+    /// Two events for one log: ours by name, and the one that everybody may see.
+    fn tell(&self, log: &MarketLog, batch: &mut Batch) {
+        let data = json!({
+            "status": self.status,
+            "block": log.block,
+            "time": log.block_time,
+            "transaction": log.tx_hash,
+            "buyer": self.terms.buyer,
+            "price": self.terms.price.to_string(),
+            "asset": self.terms.asset,
+        });
+        let public = json!({
+            "event": "Status",
+            "deal": self.id,
+            "status": self.status,
+            "block": log.block,
+            "transaction": log.tx_hash,
+        });
+        batch
+            .event(event_kind(self.status), self.id.to_string(), data)
+            .event("contract_event", self.id.to_string(), public);
+    }
 }
 
 impl DealEffects {
@@ -95,42 +148,42 @@ impl DealEffects {
         logs: &[MarketLog],
         reader: &dyn DealReader,
     ) -> Result<BTreeMap<B256, Draft>, EffectsError> {
+        let ids: BTreeSet<B256> = logs
+            .iter()
+            .filter_map(|log| match &log.event {
+                MarketEvent::Status { offer_id, .. } => Some(*offer_id),
+                _ => None,
+            })
+            .collect();
         let mut drafts = BTreeMap::new();
         let mut unknown = Vec::new();
-        for log in logs {
-            let MarketEvent::Status { offer_id, .. } = &log.event else {
-                continue;
-            };
-            if drafts.contains_key(offer_id) || unknown.contains(offer_id) {
-                continue;
-            }
-            match fetch::<DealRecord>(&*self.store, &offer_id.to_string()).await? {
+        for id in ids {
+            match fetch::<DealRecord>(&*self.store, &id.to_string()).await? {
                 Some(held) => {
-                    drafts.insert(
-                        *offer_id,
-                        Draft {
-                            record: held.value,
-                            version: Some(held.version),
-                            changed: false,
-                        },
-                    );
+                    drafts.insert(id, Draft::new(held.value, Some(held.version)));
                 }
-                None => unknown.push(*offer_id),
+                None => unknown.push(id),
             }
         }
-        for (id, deal) in unknown.iter().zip(reader.deals(&unknown).await?) {
-            if let Some(deal) = deal.filter(|d| d.offer.supplier_id == self.supplier) {
-                drafts.insert(
-                    *id,
-                    Draft {
-                        record: DealRecord::new(*id, deal),
-                        version: None,
-                        changed: false,
-                    },
-                );
+        // Whose a deal is never changes and is remembered, so that other suppliers' deals are read once.
+        let suppliers = reader.suppliers(&unknown).await?;
+        unknown.retain(|id| suppliers.get(id) == Some(&self.supplier));
+        for (id, deal) in reader.deals(&unknown).await? {
+            if let Some(deal) = deal {
+                drafts.insert(id, Draft::new(DealRecord::new(id, deal), None));
             }
         }
         Ok(drafts)
+    }
+}
+
+impl Draft {
+    fn new(record: DealRecord, version: Option<u64>) -> Self {
+        Self {
+            record,
+            version,
+            changed: false,
+        }
     }
 }
 

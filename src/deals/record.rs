@@ -55,6 +55,17 @@ impl DealRecord {
         }
         !known
     }
+
+    /// Takes a log back that a reorganisation removed.
+    pub fn unsee(&mut self, transaction: B256, log_index: u64) -> bool {
+        let before = self.history.len();
+        self.history
+            .retain(|s| s.transaction != transaction || s.log_index != log_index);
+        if let Some(last) = self.history.last() {
+            self.status = last.status;
+        }
+        self.history.len() != before
+    }
 }
 
 impl Record for DealRecord {

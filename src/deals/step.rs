@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, Bytes};
 use async_trait::async_trait;
 use serde_json::json;
 
@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     chain::{Contracts, Intent, Sender, SubmitError, Transaction},
-    market::{DealStatus, DigestSigner, Step, sign_voucher, recover_voucher},
+    market::{
+        DealStatus, DigestSigner, Step,
+        eip712::{recover_voucher, sign_voucher},
+    },
     queue::{Handler, JobContext, Outcome},
     store::{Batch, Due, Job, JobOp, NewJob, SharedStore, StoreError, fetch},
 };
@@ -27,15 +30,17 @@ pub struct Deals {
     pub signer: Arc<dyn DigestSigner>,
 }
 
-/// Why a check-in was not sent.
+/// Why a step was not sent.
 #[derive(Debug, thiserror::Error)]
-pub enum CheckInError {
+pub enum StepError {
     #[error("no deal {0} of this supplier is known; is the follower still catching up?")]
     Unknown(B256),
     #[error("deal {id} is {status}; only a Claimed deal can be checked in")]
     Status { id: B256, status: DealStatus },
-    #[error("the voucher signature is {0}")]
+    #[error("the voucher cannot be used: {0}")]
     Signature(String),
+    #[error("{0} is not a step that follows by itself")]
+    NotByItself(Step),
     #[error("the voucher was signed by {by}, but the buyer of deal {id} is {buyer}")]
     NotTheBuyer { id: B256, by: Address, buyer: Address },
     #[error(transparent)]
@@ -58,15 +63,15 @@ impl Deals {
         &self,
         id: B256,
         buyer_signature: &[u8],
-    ) -> Result<Transaction, CheckInError> {
-        let record = self.get(id).await?.ok_or(CheckInError::Unknown(id))?;
+    ) -> Result<Transaction, StepError> {
+        let record = self.get(id).await?.ok_or(StepError::Unknown(id))?;
         if let Some(sent) = self.sender.find(id, Step::CheckIn).await?
             && !sent.state.is_failed()
         {
             return Ok(sent);
         }
         if record.status != DealStatus::Claimed {
-            return Err(CheckInError::Status {
+            return Err(StepError::Status {
                 id,
                 status: record.status,
             });
@@ -81,18 +86,18 @@ impl Deals {
         &self,
         record: &DealRecord,
         signature: &[u8],
-    ) -> Result<(), CheckInError> {
+    ) -> Result<(), StepError> {
         // The deal's token may have been passed on since the record was written.
         let buyer = match self.contracts.deal(record.id).await {
             Ok(Some(deal)) => deal.buyer,
             _ => record.terms.buyer,
         };
-        let by = recover_voucher(record.id, buyer, signature, self.contracts.domain())
-            .map_err(|e| CheckInError::Signature(e.to_string()))?;
+        let by = recover_voucher(record.id, buyer, signature, &self.contracts.domain())
+            .map_err(|e| StepError::Signature(e.to_string()))?;
         if by == buyer {
             Ok(())
         } else {
-            Err(CheckInError::NotTheBuyer {
+            Err(StepError::NotTheBuyer {
                 id: record.id,
                 by,
                 buyer,
@@ -100,36 +105,35 @@ impl Deals {
         }
     }
 
-    fn check_in_intent(&self, id: B256, buyer_signature: &[u8]) -> Result<Intent, CheckInError> {
-        let ours = sign_voucher(id, &*self.signer, self.contracts.domain())
-            .map_err(|e| CheckInError::Signature(e.to_string()))?;
+    fn check_in_intent(&self, id: B256, buyer_signature: &[u8]) -> Result<Intent, StepError> {
+        let ours = sign_voucher(id, &*self.signer, &self.contracts.domain())
+            .map_err(|e| StepError::Signature(e.to_string()))?;
         Ok(Intent {
             subject: id,
             step: Step::CheckIn,
             call: self
                 .contracts
-                .check_in(id, vec![ours.to_vec(), buyer_signature.to_vec()]),
+                .addresses()
+                .check_in(id, vec![ours.into(), Bytes::copy_from_slice(buyer_signature)]),
             on_failure: Some(check_in_job(id, buyer_signature)),
         })
     }
 
-    async fn intent(&self, id: B256, decision: Step, job: &Job) -> Result<Intent, CheckInError> {
+    async fn intent(&self, id: B256, decision: Step, job: &Job) -> Result<Intent, StepError> {
         if decision == Step::CheckIn {
             let signature = job.spec.payload["buyer_signature"]
                 .as_str()
                 .and_then(|s| hex::decode(s.trim_start_matches("0x")).ok())
-                .ok_or_else(|| CheckInError::Signature("missing from the job".into()))?;
+                .ok_or_else(|| StepError::Signature("missing from the job".into()))?;
             return self.check_in_intent(id, &signature);
         }
+        let market = self.contracts.addresses();
         let call = match decision {
-            Step::Claim => self.contracts.claim(id),
-            Step::CheckOut => self.contracts.check_out(id),
-            Step::Refund => self.contracts.refund(id),
-            Step::Reject => self.contracts.reject(id, "rejected"),
-            Step::CheckIn | Step::Cancel => {
-                return Err(CheckInError::Signature(format!(
-                    "not for {decision}: that step is the buyer's"
-                )));
+            Step::Claim => market.claim(id),
+            Step::CheckOut => market.check_out(id),
+            Step::Refund => market.refund(id),
+            Step::CheckIn | Step::Reject | Step::Cancel => {
+                return Err(StepError::NotByItself(decision));
             }
         };
         Ok(Intent {
@@ -138,6 +142,11 @@ impl Deals {
             call,
             on_failure: Some(step_job(id, decision, 0)),
         })
+    }
+
+    async fn is_recorded(&self, id: B256) -> Result<bool, String> {
+        let record = self.get(id).await.map_err(|e| e.to_string())?;
+        Ok(record.is_some())
     }
 
     async fn run_step(&self, job: &Job) -> Result<Outcome, String> {
@@ -150,11 +159,13 @@ impl Deals {
         };
         let deal = match self.contracts.deal(id).await {
             Ok(Some(deal)) => deal,
+            // A reorganisation took it away; if it comes back, so does its job.
+            Ok(None) if !self.is_recorded(id).await? => return Ok(Outcome::Done(Batch::new())),
             Ok(None) => return Err(format!("the chain does not know deal {id} (yet)")),
             Err(e) => return Err(e.to_string()),
         };
         let head = self.contracts.head().await.map_err(|e| e.to_string())?;
-        let chain_id = self.contracts.domain().chain_id;
+        let chain_id = self.contracts.chain_id();
         let intent = match decide(&deal, step, chain_id, head.time) {
             Decision::Nothing => return Ok(Outcome::Done(Batch::new())),
             Decision::Wait(due) => {
@@ -166,7 +177,11 @@ impl Deals {
             Decision::Reject(reason) => Intent {
                 subject: id,
                 step: Step::Reject,
-                call: self.contracts.reject(id, reason),
+                call: self
+                    .contracts
+                    .addresses()
+                    .reject(id, reason)
+                    .map_err(|e| e.to_string())?,
                 on_failure: Some(step_job(id, step, 0)),
             },
             Decision::Send(step) => self

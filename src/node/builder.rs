@@ -37,7 +37,7 @@ pub enum StartError {
     #[error(transparent)]
     Chain(#[from] chain::ChainError),
     #[error(transparent)]
-    Signer(#[from] chain::SignerError),
+    Signer(#[from] chain::KeyError),
     #[error(transparent)]
     Network(#[from] crate::network::NetworkError),
     #[error(transparent)]
@@ -137,7 +137,7 @@ impl NodeBuilder {
             clock: clock.clone(),
             builder,
             signer,
-            domain: contracts.domain().clone(),
+            domain: contracts.domain(),
             supplier: config.supplier.id,
             peer: peer.clone(),
             offer_expire: config.requests.offer_expire,

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::record::{OfferRecord, RequestRecord, RequestState};
 use crate::{
     base::{Clock, Span, ids},
-    catalog::{BuildError, OfferBuilder, OfferContext},
+    catalog::{BuildError, Decline, OfferBuilder, OfferContext},
     market::{DigestSigner, Domain, Offer, Request},
     network::Peer,
     queue::{Handler, JobContext, Outcome},
@@ -82,7 +82,7 @@ impl Answer {
         self.publish(record, version, texts).await
     }
 
-    async fn build(&self, record: &RequestRecord) -> Result<Vec<Offer>, BuildError> {
+    async fn build(&self, record: &RequestRecord) -> Result<Vec<OfferRecord>, BuildError> {
         let request = Request::parse(&record.text)
             .map_err(|e| BuildError::Unavailable(format!("the stored request: {e}")))?;
         let now = self.clock.now();
@@ -92,7 +92,7 @@ impl Answer {
         drafts
             .into_iter()
             .map(|draft| {
-                Offer::sign(
+                let offer = Offer::sign(
                     draft,
                     &request,
                     B256::from(ids::random_bytes32()),
@@ -101,7 +101,10 @@ impl Answer {
                     &self.domain,
                     &*self.signer,
                 )
-                .map_err(|e| BuildError::Unavailable(e.to_string()))
+                .map_err(|e| BuildError::Unavailable(e.to_string()))?;
+                OfferRecord::new(&offer, now).map_err(|e| {
+                    Decline::new("offer.unwritable", format!("an offer's options: {e}")).into()
+                })
             })
             .collect()
     }
@@ -112,18 +115,16 @@ impl Answer {
         job: &Job,
         record: &mut RequestRecord,
         version: u64,
-        offers: Vec<Offer>,
+        offers: Vec<OfferRecord>,
     ) -> Result<Vec<(B256, String)>, CommitError> {
-        let now = self.clock.now();
         let mut batch = Batch::new();
         batch.require(Precondition::LeaseHeld(job.lease()));
         let mut texts = Vec::with_capacity(offers.len());
-        for offer in &offers {
-            let stored = OfferRecord::new(offer, now);
+        for stored in offers {
             batch.insert(&stored)?;
             texts.push((stored.id, stored.text));
         }
-        record.offers = offers.iter().map(|o| o.id).collect();
+        record.offers = texts.iter().map(|(id, _)| *id).collect();
         record.state = RequestState::Offered;
         batch.update(record, version)?.event(
             "request.offered",
