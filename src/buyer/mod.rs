@@ -104,7 +104,7 @@ impl Buyer {
             .to_text()
             .map_err(|e| BuyerError::Unwritable(e.to_string()))?;
         self.peer.subscribe(&request.id.to_string()).await;
-        self.peer.publish(topic, text.into_bytes().into()).await?;
+        self.peer.publish(topic, text.into_bytes()).await?;
         Ok(request)
     }
 

@@ -154,7 +154,7 @@ impl Answer {
         let topic = record.id.to_string();
         let mut batch = Batch::new();
         for (id, text) in texts {
-            if let Err(e) = self.peer.publish(&topic, text.into_bytes().into()).await {
+            if let Err(e) = self.peer.publish(&topic, text.into_bytes()).await {
                 return Ok(Outcome::Retry(format!("offer {id} was not published: {e}")));
             }
             batch.event(
