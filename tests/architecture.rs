@@ -12,7 +12,10 @@ const FLOORS: &[(u8, &[&str])] = &[
     (9, &["main", "cli"]),
     (8, &["node"]),
     (7, &["api", "stream"]),
-    (6, &["requests", "deals", "feeds", "outport", "utxo", "webhooks"]),
+    (
+        6,
+        &["requests", "deals", "feeds", "outport", "utxo", "webhooks"],
+    ),
     (5, &["catalog", "buyer", "devchain"]),
     (4, &["queue", "events", "chain", "network", "access"]),
     (3, &["store"]),
@@ -89,7 +92,9 @@ fn rooms_used(code: &str, prefix: &str) -> Vec<String> {
                     '{' => depth += 1,
                     '}' => depth -= 1,
                     ',' if depth == 1 => at_start = true,
-                    c if depth == 1 && at_start && (c.is_alphanumeric() || c == '_') => name.push(c),
+                    c if depth == 1 && at_start && (c.is_alphanumeric() || c == '_') => {
+                        name.push(c)
+                    }
                     _ => {}
                 }
                 let ended = !(c.is_alphanumeric() || c == '_' || c.is_whitespace());
@@ -153,7 +158,11 @@ fn rooms_use_only_lower_floors() {
             }
         }
     }
-    assert!(wrong.is_empty(), "upward or sideways:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "upward or sideways:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -161,19 +170,17 @@ fn what_stands_behind_a_door_is_named_nowhere_else() {
     let mut wrong = Vec::new();
     for source in sources() {
         for (name, rooms) in DOORS {
-            let named = source
-                .code
-                .match_indices(name)
-                .any(|(at, _)| {
-                    let before = source.code[..at].chars().next_back();
-                    let after = source.code[at + name.len()..].chars().next();
-                    let own_path = source.code[..at].ends_with("crate::store::")
-                        || source.code[..at].ends_with("store::")
-                        || source.code[..at].ends_with("mod ");
-                    !own_path
-                        && !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '"' || c == '`')
-                        && after == Some(':')
-                });
+            let named = source.code.match_indices(name).any(|(at, _)| {
+                let before = source.code[..at].chars().next_back();
+                let after = source.code[at + name.len()..].chars().next();
+                let own_path = source.code[..at].ends_with("crate::store::")
+                    || source.code[..at].ends_with("store::")
+                    || source.code[..at].ends_with("mod ");
+                !own_path
+                    && !before
+                        .is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '"' || c == '`')
+                    && after == Some(':')
+            });
             if named && !rooms.contains(&source.room.as_str()) {
                 wrong.push(format!("{} names {name}", source.path.display()));
             }

@@ -16,8 +16,10 @@ pub mod superjson;
 mod wire;
 
 pub use deal::{Deal, DealStatus, Step};
-pub use eip712::{DigestSigner, Domain, SignError, Signature65};
-pub use offer::{Offer, OfferDraft, OfferError, VerifyError};
+pub use eip712::{
+    DigestSigner, Domain, RecoverError, SignError, Signature65, recover_voucher, sign_voucher,
+};
+pub use offer::{Offer, OfferDraft, OfferError, SignOfferError, VerifyError};
 pub use options::{CancelOption, PaymentOption, cancel_hash, payment_hash};
 pub use payload::Payload;
 pub use request::{Request, RequestError};

@@ -1,18 +1,28 @@
 //! From a value to its superjson text: the plain JSON and, beside it, the annotations in the tree superjson uses.
+//!
+//! A value made here can hold what no reader takes, such as a date that is none. It is written as it stands, and reported
+//! beside the text, so that whoever must not fail gets a text and whoever can gets an error.
 
 use super::error::excerpt;
 use super::hashed::{comma, number, string};
 use super::read::{MAX_BIGINT_DIGITS, is_regexp, is_typed_array};
-use super::{Js, MAX_DEPTH, SuperjsonError, date, json, path};
+use super::{Js, JsObject, MAX_DEPTH, SuperjsonError, date, json, path};
 
-pub(super) fn to_text(value: &Js) -> Result<String, SuperjsonError> {
+/// The text, and the first thing in it that no reader will take, if any.
+pub(super) fn to_text(value: &Js) -> (String, Option<SuperjsonError>) {
     let mut writer = Writer {
         out: String::from("{\"json\":"),
         path: None,
         notes: Vec::new(),
+        problem: None,
     };
-    writer.value(value, 0)?;
-    let Writer { mut out, notes, .. } = writer;
+    writer.value(value, 0);
+    let Writer {
+        mut out,
+        notes,
+        problem,
+        ..
+    } = writer;
     if !notes.is_empty() {
         out.push_str(",\"meta\":{\"values\":");
         match notes.as_slice() {
@@ -22,7 +32,7 @@ pub(super) fn to_text(value: &Js) -> Result<String, SuperjsonError> {
         out.push('}');
     }
     out.push('}');
-    Ok(out)
+    (out, problem)
 }
 
 /// Longer paths are branched rather than repeated: under one long key, thousands of annotated values would otherwise each
@@ -47,10 +57,11 @@ struct Writer {
     out: String,
     path: Option<String>,
     notes: Vec<Note>,
+    problem: Option<SuperjsonError>,
 }
 
 impl Writer {
-    fn value(&mut self, value: &Js, depth: usize) -> Result<(), SuperjsonError> {
+    fn value(&mut self, value: &Js, depth: usize) {
         match value {
             Js::Null => self.out.push_str("null"),
             Js::Bool(value) => self.out.push_str(if *value { "true" } else { "false" }),
@@ -72,13 +83,21 @@ impl Writer {
             Js::BigInt(value) => {
                 let text = value.to_string();
                 let carriable = text.trim_start_matches('-').len() <= MAX_BIGINT_DIGITS;
-                self.text_of("bigint", &text, carriable)?;
+                self.text_of("bigint", &text, carriable);
             }
-            Js::Date(text) => self.text_of("Date", text, date::is_iso(text))?,
-            Js::Url(text) => self.text_of("URL", text, true)?,
-            Js::RegExp(text) => self.text_of("regexp", text, is_regexp(text))?,
+            Js::Date(text) => self.text_of("Date", text, date::is_iso(text)),
+            Js::Url(text) => self.text_of("URL", text, true),
+            Js::RegExp(text) => self.text_of("regexp", text, is_regexp(text)),
+            // What follows nests. Beyond the limit nothing is written, so that no stack runs out.
+            _ if depth >= MAX_DEPTH => {
+                self.out.push_str("null");
+                self.refuse(SuperjsonError::TooDeep { limit: MAX_DEPTH });
+            }
+            Js::Array(items) => self.items(items, depth + 1),
+            Js::Object(members) => self.object(members, depth + 1),
+            Js::Set(items) => self.container("set", |writer| writer.items(items, depth + 1)),
+            Js::Map(entries) => self.container("map", |writer| writer.rows(entries, depth + 1)),
             Js::Error { name, message } => {
-                deeper(depth)?;
                 self.out.push_str("{\"name\":");
                 string(name, &mut self.out);
                 self.out.push_str(",\"message\":");
@@ -86,50 +105,9 @@ impl Writer {
                 self.out.push('}');
                 self.note(Kind::Simple("Error"), Vec::new());
             }
-            Js::Array(items) => self.items(items, deeper(depth)?)?,
-            Js::Object(members) => {
-                let depth = deeper(depth)?;
-                self.members(|writer| {
-                    writer.out.push('{');
-                    for (i, (key, member)) in members.iter().enumerate() {
-                        if json::is_forbidden(key) {
-                            return Err(SuperjsonError::ForbiddenKey {
-                                key: key.to_owned(),
-                            });
-                        }
-                        comma(i, &mut writer.out);
-                        string(key, &mut writer.out);
-                        writer.out.push(':');
-                        writer.child(key, member, depth)?;
-                    }
-                    writer.out.push('}');
-                    Ok(())
-                })?;
-            }
-            Js::Set(items) => {
-                let depth = deeper(depth)?;
-                self.container("set", |writer| writer.items(items, depth))?;
-            }
-            Js::Map(entries) => {
-                let depth = deeper(depth)?;
-                self.container("map", |writer| {
-                    writer.out.push('[');
-                    for (i, (key, value)) in entries.iter().enumerate() {
-                        comma(i, &mut writer.out);
-                        let depth = deeper(depth)?;
-                        writer.below(&i.to_string(), |writer| writer.items([key, value], depth))?;
-                    }
-                    writer.out.push(']');
-                    Ok(())
-                })?;
-            }
             Js::TypedArray { kind, items } => {
-                deeper(depth)?;
                 if !is_typed_array(kind) {
-                    return Err(SuperjsonError::Uncarriable {
-                        kind: "typed array",
-                        value: excerpt(kind),
-                    });
+                    self.uncarriable("typed array", kind);
                 }
                 self.out.push('[');
                 for (i, item) in items.iter().enumerate() {
@@ -140,26 +118,53 @@ impl Writer {
                 self.note(Kind::TypedArray(kind.clone()), Vec::new());
             }
         }
-        Ok(())
     }
 
-    fn items<'a>(
-        &mut self,
-        items: impl IntoIterator<Item = &'a Js>,
-        depth: usize,
-    ) -> Result<(), SuperjsonError> {
+    fn items<'a>(&mut self, items: impl IntoIterator<Item = &'a Js>, depth: usize) {
         self.members(|writer| {
             writer.out.push('[');
             for (i, item) in items.into_iter().enumerate() {
                 comma(i, &mut writer.out);
-                writer.child(&i.to_string(), item, depth)?;
+                writer.child(&i.to_string(), item, depth);
             }
             writer.out.push(']');
-            Ok(())
-        })
+        });
     }
 
-    fn child(&mut self, key: &str, child: &Js, depth: usize) -> Result<(), SuperjsonError> {
+    fn object(&mut self, members: &JsObject, depth: usize) {
+        self.members(|writer| {
+            writer.out.push('{');
+            for (i, (key, member)) in members.iter().enumerate() {
+                if json::is_forbidden(key) {
+                    writer.refuse(SuperjsonError::ForbiddenKey {
+                        key: key.to_owned(),
+                    });
+                }
+                comma(i, &mut writer.out);
+                string(key, &mut writer.out);
+                writer.out.push(':');
+                writer.child(key, member, depth);
+            }
+            writer.out.push('}');
+        });
+    }
+
+    /// A map's entries, each of which nests one level more.
+    fn rows(&mut self, entries: &[(Js, Js)], depth: usize) {
+        self.out.push('[');
+        for (i, (key, value)) in entries.iter().enumerate() {
+            comma(i, &mut self.out);
+            if depth >= MAX_DEPTH {
+                self.refuse(SuperjsonError::TooDeep { limit: MAX_DEPTH });
+            }
+            self.below(&i.to_string(), |writer| {
+                writer.items([key, value], depth + 1)
+            });
+        }
+        self.out.push(']');
+    }
+
+    fn child(&mut self, key: &str, child: &Js, depth: usize) {
         match child {
             // Most values need no annotation, and so no path.
             Js::Null | Js::Bool(_) | Js::String(_) => self.value(child, depth),
@@ -168,63 +173,46 @@ impl Writer {
     }
 
     /// Writes something one key further down.
-    fn below(
-        &mut self,
-        key: &str,
-        write: impl FnOnce(&mut Writer) -> Result<(), SuperjsonError>,
-    ) -> Result<(), SuperjsonError> {
+    fn below(&mut self, key: &str, write: impl FnOnce(&mut Writer)) {
         let length = self.path.as_ref().map(String::len);
         let path = self.path.get_or_insert_default();
         if length.is_some() {
             path.push('.');
         }
         path::push_escaped(path, key);
-        write(self)?;
+        write(self);
         match (length, &mut self.path) {
             (Some(length), Some(path)) => path.truncate(length),
             (_, path) => *path = None,
         }
-        Ok(())
     }
 
     /// Writes the members of an object or array, whose annotations share a branch if the path so far wants one.
-    fn members(
-        &mut self,
-        write: impl FnOnce(&mut Writer) -> Result<(), SuperjsonError>,
-    ) -> Result<(), SuperjsonError> {
+    fn members(&mut self, write: impl FnOnce(&mut Writer)) {
         // After a backslash, the "." to follow would read as escaped; a branch needs none.
         let wants_branch = |path: &String| path.ends_with('\\') || path.len() > LONGEST_FLAT_PATH;
         if !self.path.as_ref().is_some_and(wants_branch) {
             return write(self);
         }
-        let children = self.apart(write)?;
+        let children = self.apart(write);
         if !children.is_empty() {
             self.note(Kind::Branch, children);
         }
-        Ok(())
-    }
-
-    /// Writes something whose annotations start from here; gives them back.
-    fn apart(
-        &mut self,
-        write: impl FnOnce(&mut Writer) -> Result<(), SuperjsonError>,
-    ) -> Result<Vec<Note>, SuperjsonError> {
-        let path = self.path.take();
-        let notes = std::mem::take(&mut self.notes);
-        write(self)?;
-        self.path = path;
-        Ok(std::mem::replace(&mut self.notes, notes))
     }
 
     /// Writes a set or map, whose annotations form a tree of their own.
-    fn container(
-        &mut self,
-        kind: &'static str,
-        write: impl FnOnce(&mut Writer) -> Result<(), SuperjsonError>,
-    ) -> Result<(), SuperjsonError> {
-        let children = self.apart(write)?;
+    fn container(&mut self, kind: &'static str, write: impl FnOnce(&mut Writer)) {
+        let children = self.apart(write);
         self.note(Kind::Simple(kind), children);
-        Ok(())
+    }
+
+    /// Writes something whose annotations start from here; gives them back.
+    fn apart(&mut self, write: impl FnOnce(&mut Writer)) -> Vec<Note> {
+        let path = self.path.take();
+        let notes = std::mem::take(&mut self.notes);
+        write(self);
+        self.path = path;
+        std::mem::replace(&mut self.notes, notes)
     }
 
     fn special(&mut self, text: &str) {
@@ -232,21 +220,23 @@ impl Writer {
         self.note(Kind::Simple("number"), Vec::new());
     }
 
-    fn text_of(
-        &mut self,
-        kind: &'static str,
-        text: &str,
-        carriable: bool,
-    ) -> Result<(), SuperjsonError> {
+    fn text_of(&mut self, kind: &'static str, text: &str, carriable: bool) {
         if !carriable {
-            return Err(SuperjsonError::Uncarriable {
-                kind,
-                value: excerpt(text),
-            });
+            self.uncarriable(kind, text);
         }
         string(text, &mut self.out);
         self.note(Kind::Simple(kind), Vec::new());
-        Ok(())
+    }
+
+    fn uncarriable(&mut self, kind: &'static str, text: &str) {
+        self.refuse(SuperjsonError::Uncarriable {
+            kind,
+            value: excerpt(text),
+        });
+    }
+
+    fn refuse(&mut self, problem: SuperjsonError) {
+        self.problem.get_or_insert(problem);
     }
 
     fn note(&mut self, kind: Kind, children: Vec<Note>) {
@@ -255,14 +245,6 @@ impl Writer {
             kind,
             children,
         });
-    }
-}
-
-fn deeper(depth: usize) -> Result<usize, SuperjsonError> {
-    if depth < MAX_DEPTH {
-        Ok(depth + 1)
-    } else {
-        Err(SuperjsonError::TooDeep { limit: MAX_DEPTH })
     }
 }
 
@@ -299,7 +281,6 @@ fn paths(notes: &[Note], out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::JsObject;
     use super::*;
 
     #[test]
