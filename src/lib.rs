@@ -4,5 +4,6 @@
 
 pub mod base;
 pub mod config;
+pub mod network;
 pub mod shutdown;
 pub mod telemetry;
