@@ -6,6 +6,7 @@ pub mod base;
 pub mod catalog;
 pub mod config;
 pub mod market;
+pub mod network;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

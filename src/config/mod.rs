@@ -5,6 +5,8 @@ mod api;
 mod catalog;
 mod load;
 mod node;
+mod coordinator;
+mod network;
 mod problems;
 mod requests;
 mod supplier;
@@ -16,6 +18,8 @@ pub use api::Api;
 pub use catalog::{Catalog, Item, Media, Price};
 pub use load::ConfigError;
 pub use node::Node;
+pub use coordinator::Coordinator;
+pub use network::{Identity, Network};
 pub use problems::Problems;
 pub use requests::Requests;
 pub use supplier::Supplier;
@@ -48,6 +52,7 @@ macro_rules! sections {
 sections! {
     node: Node,
     supplier: Supplier,
+    network: Network,
     requests: Requests,
     catalog: Catalog,
     api: Api,
