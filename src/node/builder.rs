@@ -177,6 +177,7 @@ impl NodeBuilder {
             store: store.clone(),
             deals,
             lights: Arc::new(NodeLights {
+                api: public.address(),
                 register: base.register.clone(),
                 shutdown: shutdown.clone(),
                 peer: peer.clone(),
