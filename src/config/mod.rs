@@ -2,5 +2,9 @@
 //! reports every mistake at once (key, what is wrong, what is allowed), never only the first.
 
 mod problems;
+mod queue;
+mod store;
 
 pub use problems::Problems;
+pub use queue::Queue;
+pub use store::{Durability, Store};
