@@ -3,12 +3,14 @@
 
 mod api;
 mod catalog;
-mod load;
-mod node;
 mod coordinator;
+mod load;
 mod network;
+mod node;
 mod problems;
+mod queue;
 mod requests;
+mod store;
 mod supplier;
 mod telemetry;
 
@@ -16,12 +18,14 @@ use serde::Serialize;
 
 pub use api::Api;
 pub use catalog::{Catalog, Item, Media, Price};
-pub use load::ConfigError;
-pub use node::Node;
 pub use coordinator::Coordinator;
+pub use load::ConfigError;
 pub use network::{Identity, Network};
+pub use node::Node;
 pub use problems::Problems;
+pub use queue::Queue;
 pub use requests::Requests;
+pub use store::{Durability, Store};
 pub use supplier::Supplier;
 pub use telemetry::{LogFormat, Telemetry};
 
@@ -53,8 +57,12 @@ sections! {
     node: Node,
     supplier: Supplier,
     network: Network,
+    store: Store,
+    queue: Queue,
     requests: Requests,
     catalog: Catalog,
     api: Api,
     telemetry: Telemetry,
 }
+pub use queue::Queue;
+pub use store::{Durability, Store};
