@@ -64,5 +64,3 @@ sections! {
     api: Api,
     telemetry: Telemetry,
 }
-pub use queue::Queue;
-pub use store::{Durability, Store};
