@@ -4,6 +4,7 @@
 
 pub mod base;
 pub mod config;
+pub mod queue;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
