@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod config;
 pub mod market;
 pub mod network;
+pub mod queue;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
