@@ -3,7 +3,10 @@
 //! `ARCHITECTURE.md` is the map of the rooms below and of who may call whom.
 
 pub mod base;
+pub mod chain;
 pub mod config;
+pub mod devchain;
+pub mod market;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
