@@ -39,9 +39,7 @@ impl Signer {
             "one of the two",
         );
         problems.check(
-            !(self.key_file.is_empty()
-                && self.mnemonic_file.is_empty()
-                && self.key_env.is_empty()),
+            !(self.key_file.is_empty() && self.mnemonic_file.is_empty() && self.key_env.is_empty()),
             "signer.key_env",
             "is empty, and no file is named",
             "the name of an environment variable, or signer.key_file, or signer.mnemonic_file",

@@ -90,7 +90,10 @@ impl TryFrom<u8> for DealStatus {
     type Error = UnknownStatus;
 
     fn try_from(status: u8) -> Result<DealStatus, UnknownStatus> {
-        DealStatus::ALL.get(usize::from(status)).copied().ok_or(UnknownStatus(status))
+        DealStatus::ALL
+            .get(usize::from(status))
+            .copied()
+            .ok_or(UnknownStatus(status))
     }
 }
 
@@ -101,8 +104,14 @@ impl fmt::Display for DealStatus {
 }
 
 impl Step {
-    pub const ALL: [Step; 6] =
-        [Step::Claim, Step::Reject, Step::Refund, Step::CheckIn, Step::CheckOut, Step::Cancel];
+    pub const ALL: [Step; 6] = [
+        Step::Claim,
+        Step::Reject,
+        Step::Refund,
+        Step::CheckIn,
+        Step::CheckOut,
+        Step::Cancel,
+    ];
 
     /// The status a deal has once the step is taken.
     pub fn leads_to(self) -> DealStatus {
@@ -138,7 +147,10 @@ impl std::str::FromStr for Step {
     type Err = UnknownStep;
 
     fn from_str(text: &str) -> Result<Step, UnknownStep> {
-        Step::ALL.into_iter().find(|step| step.as_str() == text).ok_or(UnknownStep)
+        Step::ALL
+            .into_iter()
+            .find(|step| step.as_str() == text)
+            .ok_or(UnknownStep)
     }
 }
 
@@ -188,10 +200,17 @@ mod tests {
         ];
         for status in DealStatus::ALL {
             for step in Step::ALL {
-                assert_eq!(status.allows(step), allowed.contains(&(status, step)), "{status} {step}");
+                assert_eq!(
+                    status.allows(step),
+                    allowed.contains(&(status, step)),
+                    "{status} {step}"
+                );
             }
         }
-        let open: Vec<_> = DealStatus::ALL.into_iter().filter(|status| !status.is_final()).collect();
+        let open: Vec<_> = DealStatus::ALL
+            .into_iter()
+            .filter(|status| !status.is_final())
+            .collect();
         assert_eq!(open, [Created, Claimed, CheckedIn]);
     }
 
@@ -200,7 +219,10 @@ mod tests {
         for (number, status) in DealStatus::ALL.into_iter().enumerate() {
             assert_eq!(DealStatus::try_from(number as u8), Ok(status));
             assert_eq!(status as usize, number);
-            assert_eq!(serde_json::to_string(&status).unwrap(), format!("\"{status}\""));
+            assert_eq!(
+                serde_json::to_string(&status).unwrap(),
+                format!("\"{status}\"")
+            );
         }
         assert_eq!(DealStatus::try_from(8), Err(UnknownStatus(8)));
         for step in Step::ALL {
@@ -226,7 +248,9 @@ mod tests {
             check_in: U256::from(2),
             check_out: U256::MAX,
         };
-        let address: Address = "0x959922be3caee4b8cd9a407cc3ac1c251c2007b1".parse().unwrap();
+        let address: Address = "0x959922be3caee4b8cd9a407cc3ac1c251c2007b1"
+            .parse()
+            .unwrap();
         let deal = Deal {
             created: U256::from(9),
             offer: payload,

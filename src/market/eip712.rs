@@ -93,7 +93,11 @@ pub fn offer_digest(payload: &Payload, domain: &Domain) -> B256 {
 
 /// The digest that a party signs to agree to a check-in; `signer` is that party.
 pub fn voucher_digest(offer_id: B256, signer: Address, domain: &Domain) -> B256 {
-    types::Voucher { id: offer_id, signer }.eip712_signing_hash(&domain.as_eip712())
+    types::Voucher {
+        id: offer_id,
+        signer,
+    }
+    .eip712_signing_hash(&domain.as_eip712())
 }
 
 /// The signer failed; what is wrong is for its owner to say.
@@ -120,7 +124,10 @@ impl DigestSigner for PrivateKeySigner {
 
     fn sign_digest(&self, digest: &B256) -> Result<Signature65, SignError> {
         let signed = self.sign_hash_sync(digest);
-        let signed = signed.map_err(|error| SignError { signer: self.address(), reason: error.to_string() })?;
+        let signed = signed.map_err(|error| SignError {
+            signer: self.address(),
+            reason: error.to_string(),
+        })?;
         Ok(signed.as_bytes())
     }
 }
@@ -160,7 +167,9 @@ pub fn recover_voucher(
 
 /// Who signed a digest.
 pub fn recover(digest: &B256, signature: &[u8]) -> Result<Address, RecoverError> {
-    let bytes: &Signature65 = signature.try_into().map_err(|_| RecoverError::Length(signature.len()))?;
+    let bytes: &Signature65 = signature
+        .try_into()
+        .map_err(|_| RecoverError::Length(signature.len()))?;
     let [.., v] = *bytes;
     if !matches!(v, 27 | 28) {
         return Err(RecoverError::V(v));
@@ -170,5 +179,7 @@ pub fn recover(digest: &B256, signature: &[u8]) -> Result<Address, RecoverError>
     if signature.normalize_s().is_some() {
         return Err(RecoverError::HighS);
     }
-    signature.recover_address_from_prehash(digest).map_err(invalid)
+    signature
+        .recover_address_from_prehash(digest)
+        .map_err(invalid)
 }

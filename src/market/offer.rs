@@ -61,7 +61,11 @@ pub enum VerifyError {
     #[error("the offer is for chain {found}, not {expected}")]
     ChainId { expected: u64, found: U256 },
     #[error("the {part} is not what was signed: its hash is {computed}, the payload says {signed}")]
-    Hash { part: Part, computed: B256, signed: B256 },
+    Hash {
+        part: Part,
+        computed: B256,
+        signed: B256,
+    },
     #[error(transparent)]
     Signature(#[from] RecoverError),
     #[error("signed by {found}, not by the supplier's signer {expected}")]
@@ -151,8 +155,20 @@ impl Offer {
             .with("nonce", self.nonce)
             .with("request", self.request.to_js())
             .with("options", self.options.clone())
-            .with("payment", self.payment.iter().map(PaymentOption::to_js).collect::<Vec<_>>())
-            .with("cancel", self.cancel.iter().map(CancelOption::to_js).collect::<Vec<_>>())
+            .with(
+                "payment",
+                self.payment
+                    .iter()
+                    .map(PaymentOption::to_js)
+                    .collect::<Vec<_>>(),
+            )
+            .with(
+                "cancel",
+                self.cancel
+                    .iter()
+                    .map(CancelOption::to_js)
+                    .collect::<Vec<_>>(),
+            )
             .with("payload", self.payload.to_js())
             .with("signature", self.signature.to_string())
             .into()
@@ -174,21 +190,39 @@ impl Offer {
             return Err(VerifyError::Expire);
         }
         if payload.chain_id != U256::from(domain.chain_id) {
-            return Err(VerifyError::ChainId { expected: domain.chain_id, found: payload.chain_id });
+            return Err(VerifyError::ChainId {
+                expected: domain.chain_id,
+                found: payload.chain_id,
+            });
         }
         let parts = [
             (Part::Request, self.request.hash(), payload.request_hash),
             (Part::Options, self.options.hash(), payload.options_hash),
-            (Part::Payment, payment_hash(&self.payment), payload.payment_hash),
+            (
+                Part::Payment,
+                payment_hash(&self.payment),
+                payload.payment_hash,
+            ),
             (Part::Cancel, cancel_hash(&self.cancel), payload.cancel_hash),
         ];
         for (part, computed, signed) in parts {
             if computed != signed {
-                return Err(VerifyError::Hash { part, computed, signed });
+                return Err(VerifyError::Hash {
+                    part,
+                    computed,
+                    signed,
+                });
             }
         }
         let found = eip712::recover(&eip712::offer_digest(payload, domain), &self.signature)?;
-        if found == signer { Ok(()) } else { Err(VerifyError::Signer { expected: signer, found }) }
+        if found == signer {
+            Ok(())
+        } else {
+            Err(VerifyError::Signer {
+                expected: signer,
+                found,
+            })
+        }
     }
 
     /// Whether the market's peers take it as expired at this time (seconds since 1970 UTC).

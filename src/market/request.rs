@@ -48,18 +48,38 @@ pub enum RequestError {
 
 impl Request {
     pub fn new(id: B256, expire: u64, nonce: u64, topic: impl Into<String>, query: Js) -> Request {
-        let layout = vec![Member::Id, Member::Expire, Member::Nonce, Member::Topic, Member::Query];
-        Request { id, expire, nonce, topic: topic.into(), query, layout }
+        let layout = vec![
+            Member::Id,
+            Member::Expire,
+            Member::Nonce,
+            Member::Topic,
+            Member::Query,
+        ];
+        Request {
+            id,
+            expire,
+            nonce,
+            topic: topic.into(),
+            query,
+            layout,
+        }
     }
 
     /// Reads a request from its superjson text.
     pub fn parse(text: &str) -> Result<Request, RequestError> {
-        Ok(Request::read(Js::parse_leaving_room(text, LEVELS_AROUND)?, "")?)
+        Ok(Request::read(
+            Js::parse_leaving_room(text, LEVELS_AROUND)?,
+            "",
+        )?)
     }
 
     pub(super) fn read(value: Js, place: &str) -> Result<Request, FieldError> {
         let fields = Fields::of(&value, place)?;
-        let (id, expire, nonce) = (fields.id("id")?, fields.u64("expire")?, fields.u64("nonce")?);
+        let (id, expire, nonce) = (
+            fields.id("id")?,
+            fields.u64("expire")?,
+            fields.u64("nonce")?,
+        );
         let topic = fields.text("topic")?.to_owned();
         fields.any("query")?;
         let mut query = Js::Null;
@@ -79,7 +99,14 @@ impl Request {
                 });
             }
         }
-        Ok(Request { id, expire, nonce, topic, query, layout })
+        Ok(Request {
+            id,
+            expire,
+            nonce,
+            topic,
+            query,
+            layout,
+        })
     }
 
     /// The request as a value of the protocol, fields in the order received.
@@ -127,36 +154,78 @@ mod tests {
     const ID: &str = "0x40e3cd4e636a9ba7fe02204507927ccf07ab4c34476ac7fb9f0e6e8fd3e99ee9";
 
     fn text(json: &str) -> String {
-        format!(r#"{{"json":{json},"meta":{{"values":{{"expire":["bigint"],"nonce":["bigint"]}}}}}}"#)
+        format!(
+            r#"{{"json":{json},"meta":{{"values":{{"expire":["bigint"],"nonce":["bigint"]}}}}}}"#
+        )
     }
 
     #[test]
     fn the_layout_as_received_is_what_is_hashed() {
-        let json = format!(r#"{{"topic":"t","extra":[1],"query":{{"b":1,"a":2}},"nonce":"1","expire":"9","id":"{ID}","0":true}}"#);
+        let json = format!(
+            r#"{{"topic":"t","extra":[1],"query":{{"b":1,"a":2}},"nonce":"1","expire":"9","id":"{ID}","0":true}}"#
+        );
         let request = Request::parse(&text(&json)).unwrap();
-        let hashed = format!(r#"{{"0":true,"topic":"t","extra":[1],"query":{{"b":1,"a":2}},"nonce":"1","expire":"9","id":"{ID}"}}"#);
+        let hashed = format!(
+            r#"{{"0":true,"topic":"t","extra":[1],"query":{{"b":1,"a":2}},"nonce":"1","expire":"9","id":"{ID}"}}"#
+        );
         assert_eq!(request.to_js().json_text(), hashed);
-        assert_eq!(Request::parse(&request.to_text().unwrap()).unwrap().hash(), request.hash());
+        assert_eq!(
+            Request::parse(&request.to_text().unwrap()).unwrap().hash(),
+            request.hash()
+        );
     }
 
     #[test]
     fn every_field_is_checked_and_named() {
         for (json, field) in [
-            (r#"{"expire":"9","nonce":"1","topic":"t","query":{}}"#.to_owned(), "id"),
-            (format!(r#"{{"id":"{}","expire":"9","nonce":"1","topic":"t","query":{{}}}}"#, ID.to_uppercase()), "id"),
-            (format!(r#"{{"id":"{}E9","expire":"9","nonce":"1","topic":"t","query":{{}}}}"#, &ID[..64]), "id"),
-            (format!(r#"{{"id":"{ID}","expire":"-9","nonce":"1","topic":"t","query":{{}}}}"#), "expire"),
-            (format!(r#"{{"id":"{ID}","expire":"9","nonce":"18446744073709551616","topic":"t","query":{{}}}}"#), "nonce"),
-            (format!(r#"{{"id":"{ID}","expire":"9","nonce":"1","topic":7,"query":{{}}}}"#), "topic"),
-            (format!(r#"{{"id":"{ID}","expire":"9","nonce":"1","topic":"t"}}"#), "query"),
+            (
+                r#"{"expire":"9","nonce":"1","topic":"t","query":{}}"#.to_owned(),
+                "id",
+            ),
+            (
+                format!(
+                    r#"{{"id":"{}","expire":"9","nonce":"1","topic":"t","query":{{}}}}"#,
+                    ID.to_uppercase()
+                ),
+                "id",
+            ),
+            (
+                format!(
+                    r#"{{"id":"{}E9","expire":"9","nonce":"1","topic":"t","query":{{}}}}"#,
+                    &ID[..64]
+                ),
+                "id",
+            ),
+            (
+                format!(r#"{{"id":"{ID}","expire":"-9","nonce":"1","topic":"t","query":{{}}}}"#),
+                "expire",
+            ),
+            (
+                format!(
+                    r#"{{"id":"{ID}","expire":"9","nonce":"18446744073709551616","topic":"t","query":{{}}}}"#
+                ),
+                "nonce",
+            ),
+            (
+                format!(r#"{{"id":"{ID}","expire":"9","nonce":"1","topic":7,"query":{{}}}}"#),
+                "topic",
+            ),
+            (
+                format!(r#"{{"id":"{ID}","expire":"9","nonce":"1","topic":"t"}}"#),
+                "query",
+            ),
         ] {
             match Request::parse(&text(&json)) {
                 Err(RequestError::Field(error)) => assert_eq!(error.field, field, "{json}"),
                 other => panic!("{json}: {other:?}"),
             }
         }
-        let plain_number = format!(r#"{{"json":{{"id":"{ID}","expire":9,"nonce":1,"topic":"t","query":{{}}}}}}"#);
-        assert!(matches!(Request::parse(&plain_number), Err(RequestError::Field(_))));
+        let plain_number =
+            format!(r#"{{"json":{{"id":"{ID}","expire":9,"nonce":1,"topic":"t","query":{{}}}}}}"#);
+        assert!(matches!(
+            Request::parse(&plain_number),
+            Err(RequestError::Field(_))
+        ));
         assert!(matches!(Request::parse("{}"), Err(RequestError::Text(_))));
     }
 

@@ -11,10 +11,16 @@ pub(super) mod decimal {
         serializer.collect_str(value)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<U256, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<U256, D::Error> {
         let text = String::deserialize(deserializer)?;
         let decimal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let value = if decimal { U256::from_str_radix(&text, 10).ok() } else { None };
+        let value = if decimal {
+            U256::from_str_radix(&text, 10).ok()
+        } else {
+            None
+        };
         value.ok_or_else(|| D::Error::custom("expected a decimal string from 0 to 2^256-1"))
     }
 }
@@ -23,11 +29,16 @@ pub(super) mod decimal {
 pub(super) mod checksummed {
     use super::*;
 
-    pub(crate) fn serialize<S: Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        address: &Address,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&address.to_checksum(None))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Address, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Address, D::Error> {
         Address::deserialize(deserializer)
     }
 }

@@ -23,11 +23,37 @@ fn milliseconds(text: &str) -> Option<i64> {
         }
         _ => (number(bytes.get(..4)?)?, bytes.get(4..)?),
     };
-    let [b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1, s2, b'.', f1, f2, f3, b'Z'] = rest else {
+    let [
+        b'-',
+        m1,
+        m2,
+        b'-',
+        d1,
+        d2,
+        b'T',
+        h1,
+        h2,
+        b':',
+        n1,
+        n2,
+        b':',
+        s1,
+        s2,
+        b'.',
+        f1,
+        f2,
+        f3,
+        b'Z',
+    ] = rest
+    else {
         return None;
     };
     let (month, day) = (number(&[*m1, *m2])?, number(&[*d1, *d2])?);
-    let (hour, minute, second) = (number(&[*h1, *h2])?, number(&[*n1, *n2])?, number(&[*s1, *s2])?);
+    let (hour, minute, second) = (
+        number(&[*h1, *h2])?,
+        number(&[*n1, *n2])?,
+        number(&[*s1, *s2])?,
+    );
     let fraction = number(&[*f1, *f2, *f3])?;
     let valid = (1..=12).contains(&month)
         && (1..=days_in_month(year, month)).contains(&day)
@@ -41,7 +67,11 @@ fn milliseconds(text: &str) -> Option<i64> {
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
-    digits.iter().try_fold(0, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0')))
+    digits.iter().try_fold(0, |sum, digit| {
+        digit
+            .is_ascii_digit()
+            .then(|| sum * 10 + i64::from(digit - b'0'))
+    })
 }
 
 fn days_in_month(year: i64, month: i64) -> i64 {
@@ -96,6 +126,9 @@ mod tests {
         ] {
             assert!(!is_iso(bad), "{bad}");
         }
-        assert_eq!(milliseconds("2023-11-14T22:13:20.000Z"), Some(1_700_000_000_000));
+        assert_eq!(
+            milliseconds("2023-11-14T22:13:20.000Z"),
+            Some(1_700_000_000_000)
+        );
     }
 }

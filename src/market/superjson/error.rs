@@ -7,7 +7,9 @@ use thiserror::Error;
 pub enum SuperjsonError {
     #[error("not JSON at byte {at}: {what}")]
     Json { at: usize, what: &'static str },
-    #[error("lone surrogate at byte {at}: half a UTF-16 pair is no character, so the text cannot be hashed faithfully")]
+    #[error(
+        "lone surrogate at byte {at}: half a UTF-16 pair is no character, so the text cannot be hashed faithfully"
+    )]
     LoneSurrogate { at: usize },
     #[error("nested deeper than {limit} levels")]
     TooDeep { limit: usize },
@@ -21,7 +23,9 @@ pub enum SuperjsonError {
     UnsupportedType { path: String, kind: String },
     #[error("value at {path:?} is no valid {kind}")]
     Value { path: String, kind: &'static str },
-    #[error("superjson 2.2.1 cannot carry an annotated value under key {key:?}, which ends in a backslash")]
+    #[error(
+        "superjson 2.2.1 cannot carry an annotated value under key {key:?}, which ends in a backslash"
+    )]
     UncarriableKey { key: String },
     #[error("superjson 2.2.1 cannot carry {value:?} as a {kind}")]
     Uncarriable { kind: &'static str, value: String },

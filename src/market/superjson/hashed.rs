@@ -29,7 +29,9 @@ fn write(value: &Js, out: &mut String) {
         }
         Js::Object(members) => {
             out.push('{');
-            let defined = members.iter().filter(|(_, member)| !matches!(member, Js::Undefined));
+            let defined = members
+                .iter()
+                .filter(|(_, member)| !matches!(member, Js::Undefined));
             for (i, (key, member)) in defined.enumerate() {
                 comma(i, out);
                 string(key, out);
@@ -122,14 +124,25 @@ mod tests {
 
     #[test]
     fn strings_are_escaped_as_json_stringify_does() {
-        let text: String = (0u8..=0x7f).map(char::from).chain("é\u{2028}\u{2029}😀\u{feff}".chars()).collect();
-        assert_eq!(Js::from(text.as_str()).json_text(), serde_json::to_string(&text).unwrap());
-        assert_eq!(Js::from("\u{1f}\u{7f}\u{0}").json_text(), "\"\\u001f\u{7f}\\u0000\"");
+        let text: String = (0u8..=0x7f)
+            .map(char::from)
+            .chain("é\u{2028}\u{2029}😀\u{feff}".chars())
+            .collect();
+        assert_eq!(
+            Js::from(text.as_str()).json_text(),
+            serde_json::to_string(&text).unwrap()
+        );
+        assert_eq!(
+            Js::from("\u{1f}\u{7f}\u{0}").json_text(),
+            "\"\\u001f\u{7f}\\u0000\""
+        );
     }
 
     #[test]
     fn undefined_is_dropped_from_objects_and_null_in_arrays() {
-        let object = super::super::JsObject::new().with("a", Js::Undefined).with("b", vec![Js::Undefined]);
+        let object = super::super::JsObject::new()
+            .with("a", Js::Undefined)
+            .with("b", vec![Js::Undefined]);
         assert_eq!(Js::from(object).json_text(), r#"{"b":[null]}"#);
     }
 }

@@ -16,7 +16,11 @@ pub(super) fn parse(text: &str, limit: usize) -> Read<Js> {
     let mut reader = Reader { text, at: 0, limit };
     let value = reader.value(0)?;
     reader.skip_space();
-    if reader.at < text.len() { Err(reader.fail("text goes on after the value")) } else { Ok(value) }
+    if reader.at < text.len() {
+        Err(reader.fail("text goes on after the value"))
+    } else {
+        Ok(value)
+    }
 }
 
 /// Keys that superjson refuses on either side of the wire.
@@ -68,7 +72,11 @@ impl Reader<'_> {
     }
 
     fn deeper(&self, depth: usize) -> Read<usize> {
-        if depth < self.limit { Ok(depth + 1) } else { Err(SuperjsonError::TooDeep { limit: self.limit }) }
+        if depth < self.limit {
+            Ok(depth + 1)
+        } else {
+            Err(SuperjsonError::TooDeep { limit: self.limit })
+        }
     }
 
     fn word(&mut self, word: &str, value: Js) -> Read<Js> {
@@ -135,7 +143,11 @@ impl Reader<'_> {
         while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        if self.at == start { Err(self.fail("expected a digit")) } else { Ok(()) }
+        if self.at == start {
+            Err(self.fail("expected a digit"))
+        } else {
+            Ok(())
+        }
     }
 
     fn number(&mut self) -> Read<Js> {
@@ -152,7 +164,9 @@ impl Reader<'_> {
             self.digits()?;
         }
         // Out of range becomes infinity or zero, as in JavaScript.
-        let value = self.text[start..self.at].parse::<f64>().map_err(|_| self.fail("expected a number"))?;
+        let value = self.text[start..self.at]
+            .parse::<f64>()
+            .map_err(|_| self.fail("expected a number"))?;
         Ok(Js::Number(value))
     }
 
@@ -227,7 +241,8 @@ impl Reader<'_> {
         let mut code = 0;
         for _ in 0..4 {
             let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16));
-            code = code * 16 + digit.ok_or_else(|| self.fail("expected four hex digits after \\u"))?;
+            code =
+                code * 16 + digit.ok_or_else(|| self.fail("expected four hex digits after \\u"))?;
             self.at += 1;
         }
         Ok(code)
@@ -244,8 +259,13 @@ mod tests {
 
     #[test]
     fn reads_what_json_allows() {
-        let value = read(" { \"a\" : [ 1 , -0.5e+1 , true , false , null , \"x\" ] , \"b\" : { } } ").unwrap();
-        assert_eq!(value.json_text(), r#"{"a":[1,-5,true,false,null,"x"],"b":{}}"#);
+        let value =
+            read(" { \"a\" : [ 1 , -0.5e+1 , true , false , null , \"x\" ] , \"b\" : { } } ")
+                .unwrap();
+        assert_eq!(
+            value.json_text(),
+            r#"{"a":[1,-5,true,false,null,"x"],"b":{}}"#
+        );
         let escapes = read(r#""\"\\\/\b\f\n\r\t\u0041\u00e9\ud83d\ude00""#).unwrap();
         assert_eq!(escapes, Js::from("\"\\/\u{8}\u{c}\n\r\tAé😀"));
     }
@@ -253,11 +273,42 @@ mod tests {
     #[test]
     fn refuses_what_json_does_not_allow() {
         for text in [
-            "", " ", "{", "[", "\"", "tru", "nul", "01", "-", "1.", ".5", "1e", "+1", "1 2", "[1,]", "[,1]", "{\"a\"}",
-            "{\"a\":}", "{\"a\":1,}", "{a:1}", "\"\n\"", "\"\\x\"", "\"\\u12\"", "\"\\u12g4\"", "\u{feff}1", "NaN",
-            "Infinity", "'a'", "[1}", "undefined", "1n",
+            "",
+            " ",
+            "{",
+            "[",
+            "\"",
+            "tru",
+            "nul",
+            "01",
+            "-",
+            "1.",
+            ".5",
+            "1e",
+            "+1",
+            "1 2",
+            "[1,]",
+            "[,1]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "\"\n\"",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\\u12g4\"",
+            "\u{feff}1",
+            "NaN",
+            "Infinity",
+            "'a'",
+            "[1}",
+            "undefined",
+            "1n",
         ] {
-            assert!(matches!(read(text), Err(SuperjsonError::Json { .. })), "{text:?}");
+            assert!(
+                matches!(read(text), Err(SuperjsonError::Json { .. })),
+                "{text:?}"
+            );
         }
     }
 
@@ -265,7 +316,10 @@ mod tests {
     fn numbers_are_javascripts() {
         assert_eq!(read("1e999").unwrap(), Js::Number(f64::INFINITY));
         assert_eq!(read("-0").unwrap(), Js::Number(-0.0));
-        assert_eq!(read("9007199254740993").unwrap(), Js::Number(9_007_199_254_740_992.0));
+        assert_eq!(
+            read("9007199254740993").unwrap(),
+            Js::Number(9_007_199_254_740_992.0)
+        );
     }
 
     #[test]
@@ -276,27 +330,48 @@ mod tests {
 
     #[test]
     fn equal_keys_are_one() {
-        assert_eq!(read(r#"{"a":1,"b":2,"a":3}"#).unwrap().json_text(), r#"{"a":3,"b":2}"#);
+        assert_eq!(
+            read(r#"{"a":1,"b":2,"a":3}"#).unwrap().json_text(),
+            r#"{"a":3,"b":2}"#
+        );
     }
 
     #[test]
     fn lone_surrogates_have_a_name() {
-        for text in [r#""\ud800""#, r#""\udc00""#, r#""\ud800x""#, r#""\ud800\n""#, r#""\ud800\ud800""#] {
-            assert!(matches!(read(text), Err(SuperjsonError::LoneSurrogate { at: 1 })), "{text}");
+        for text in [
+            r#""\ud800""#,
+            r#""\udc00""#,
+            r#""\ud800x""#,
+            r#""\ud800\n""#,
+            r#""\ud800\ud800""#,
+        ] {
+            assert!(
+                matches!(read(text), Err(SuperjsonError::LoneSurrogate { at: 1 })),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn nesting_is_bounded() {
         assert!(read(&format!("{}{}", "[".repeat(16), "]".repeat(16))).is_ok());
-        assert_eq!(read(&"[".repeat(1_000_000)), Err(SuperjsonError::TooDeep { limit: 16 }));
-        assert_eq!(read(&"{\"a\":".repeat(1_000_000)), Err(SuperjsonError::TooDeep { limit: 16 }));
+        assert_eq!(
+            read(&"[".repeat(1_000_000)),
+            Err(SuperjsonError::TooDeep { limit: 16 })
+        );
+        assert_eq!(
+            read(&"{\"a\":".repeat(1_000_000)),
+            Err(SuperjsonError::TooDeep { limit: 16 })
+        );
     }
 
     #[test]
     fn prototype_keys_are_refused() {
         for key in ["__proto__", "constructor", "prototype"] {
-            assert!(matches!(read(&format!("{{\"{key}\":1}}")), Err(SuperjsonError::ForbiddenKey { .. })));
+            assert!(matches!(
+                read(&format!("{{\"{key}\":1}}")),
+                Err(SuperjsonError::ForbiddenKey { .. })
+            ));
         }
     }
 }

@@ -138,7 +138,11 @@ impl Js {
         const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
         match self {
             Js::BigInt(value) => u64::try_from(value).ok(),
-            Js::Number(value) if value.fract() == 0.0 && (0.0..=MAX_SAFE_INTEGER).contains(value) => Some(*value as u64),
+            Js::Number(value)
+                if value.fract() == 0.0 && (0.0..=MAX_SAFE_INTEGER).contains(value) =>
+            {
+                Some(*value as u64)
+            }
             _ => None,
         }
     }
@@ -178,9 +182,29 @@ impl PartialEq for Js {
             (Js::Array(a), Js::Array(b)) | (Js::Set(a), Js::Set(b)) => a == b,
             (Js::Object(a), Js::Object(b)) => a == b,
             (Js::Map(a), Js::Map(b)) => a == b,
-            (Js::Error { name: n1, message: m1 }, Js::Error { name: n2, message: m2 }) => n1 == n2 && m1 == m2,
-            (Js::TypedArray { kind: k1, items: i1 }, Js::TypedArray { kind: k2, items: i2 }) => {
-                k1 == k2 && i1.len() == i2.len() && i1.iter().zip(i2).all(|(a, b)| same_number(*a, *b))
+            (
+                Js::Error {
+                    name: n1,
+                    message: m1,
+                },
+                Js::Error {
+                    name: n2,
+                    message: m2,
+                },
+            ) => n1 == n2 && m1 == m2,
+            (
+                Js::TypedArray {
+                    kind: k1,
+                    items: i1,
+                },
+                Js::TypedArray {
+                    kind: k2,
+                    items: i2,
+                },
+            ) => {
+                k1 == k2
+                    && i1.len() == i2.len()
+                    && i1.iter().zip(i2).all(|(a, b)| same_number(*a, *b))
             }
             _ => false,
         }
@@ -224,7 +248,10 @@ impl From<u64> for Js {
 
 impl From<U256> for Js {
     fn from(value: U256) -> Js {
-        Js::BigInt(BigInt::from_bytes_be(Sign::Plus, &value.to_be_bytes::<32>()))
+        Js::BigInt(BigInt::from_bytes_be(
+            Sign::Plus,
+            &value.to_be_bytes::<32>(),
+        ))
     }
 }
 

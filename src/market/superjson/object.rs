@@ -63,7 +63,11 @@ impl JsObject {
             members
         });
         let unsorted = sorted.is_none().then(|| self.members.iter());
-        sorted.into_iter().flatten().chain(unsorted.into_iter().flatten()).map(|(key, value)| (key.as_str(), value))
+        sorted
+            .into_iter()
+            .flatten()
+            .chain(unsorted.into_iter().flatten())
+            .map(|(key, value)| (key.as_str(), value))
     }
 }
 
@@ -96,8 +100,9 @@ impl IntoIterator for JsObject {
 /// The array index that a key stands for, if it is one.
 pub(super) fn array_index(key: &str) -> Option<u32> {
     let bytes = key.as_bytes();
-    let canonical =
-        matches!(bytes, [b'0'] | [b'1'..=b'9', ..]) && bytes.len() <= 10 && bytes.iter().all(u8::is_ascii_digit);
+    let canonical = matches!(bytes, [b'0'] | [b'1'..=b'9', ..])
+        && bytes.len() <= 10
+        && bytes.iter().all(u8::is_ascii_digit);
     if !canonical {
         return None;
     }
@@ -111,22 +116,56 @@ mod tests {
 
     #[test]
     fn keys_come_in_javascripts_order() {
-        let object: JsObject =
-            ["b", "10", "4294967295", "2", "-1", "01", "4294967294", "", "0"].map(|key| (key, true)).into_iter().collect();
+        let object: JsObject = [
+            "b",
+            "10",
+            "4294967295",
+            "2",
+            "-1",
+            "01",
+            "4294967294",
+            "",
+            "0",
+        ]
+        .map(|key| (key, true))
+        .into_iter()
+        .collect();
         let keys: Vec<_> = object.iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, ["0", "2", "10", "4294967294", "b", "4294967295", "-1", "01", ""]);
+        assert_eq!(
+            keys,
+            [
+                "0",
+                "2",
+                "10",
+                "4294967294",
+                "b",
+                "4294967295",
+                "-1",
+                "01",
+                ""
+            ]
+        );
     }
 
     #[test]
     fn setting_a_member_again_keeps_its_place() {
         let object = JsObject::new().with("a", 1.0).with("b", 2.0).with("a", 3.0);
-        assert_eq!(object.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(
+            object.iter().map(|(key, _)| key).collect::<Vec<_>>(),
+            ["a", "b"]
+        );
         assert_eq!(object.get("a"), Some(&Js::Number(3.0)));
     }
 
     #[test]
     fn order_is_part_of_equality() {
-        assert_ne!(JsObject::new().with("a", 1.0).with("b", 1.0), JsObject::new().with("b", 1.0).with("a", 1.0));
-        assert_eq!(JsObject::new().with("1", 1.0).with("b", 1.0), JsObject::new().with("b", 1.0).with("1", 1.0));
+        assert_ne!(
+            JsObject::new().with("a", 1.0).with("b", 1.0),
+            JsObject::new().with("b", 1.0).with("a", 1.0)
+        );
+        assert_eq!(
+            JsObject::new().with("1", 1.0).with("b", 1.0),
+            JsObject::new().with("b", 1.0).with("1", 1.0)
+        );
     }
 }

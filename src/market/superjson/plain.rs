@@ -29,11 +29,19 @@ impl From<&Js> for Value {
             Js::Bool(value) => Value::Bool(*value),
             Js::Number(value) => number(*value),
             Js::BigInt(value) => Value::String(value.to_string()),
-            Js::String(text) | Js::Date(text) | Js::Url(text) | Js::RegExp(text) => Value::String(text.clone()),
+            Js::String(text) | Js::Date(text) | Js::Url(text) | Js::RegExp(text) => {
+                Value::String(text.clone())
+            }
             Js::Array(items) | Js::Set(items) => list(items),
             Js::Object(members) => {
-                let defined = members.iter().filter(|(_, member)| !matches!(member, Js::Undefined));
-                Value::Object(defined.map(|(key, member)| (key.to_owned(), member.into())).collect())
+                let defined = members
+                    .iter()
+                    .filter(|(_, member)| !matches!(member, Js::Undefined));
+                Value::Object(
+                    defined
+                        .map(|(key, member)| (key.to_owned(), member.into()))
+                        .collect(),
+                )
             }
             Js::Error { name, message } => {
                 let mut error = Map::new();
@@ -45,7 +53,9 @@ impl From<&Js> for Value {
                 let pair = |(key, value): &(Js, Js)| Value::Array(vec![key.into(), value.into()]);
                 Value::Array(entries.iter().map(pair).collect())
             }
-            Js::TypedArray { items, .. } => Value::Array(items.iter().map(|item| number(*item)).collect()),
+            Js::TypedArray { items, .. } => {
+                Value::Array(items.iter().map(|item| number(*item)).collect())
+            }
         }
     }
 }
@@ -79,7 +89,15 @@ mod tests {
         let value: Js = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&value).unwrap(), text);
         assert_eq!(value.json_text(), text);
-        let rich = Js::from(JsObject::new().with("n", 12u64).with("u", Js::Undefined).with("s", Js::Set(vec![Js::from(1.0)])));
-        assert_eq!(serde_json::to_string(&rich).unwrap(), r#"{"n":"12","s":[1]}"#);
+        let rich = Js::from(
+            JsObject::new()
+                .with("n", 12u64)
+                .with("u", Js::Undefined)
+                .with("s", Js::Set(vec![Js::from(1.0)])),
+        );
+        assert_eq!(
+            serde_json::to_string(&rich).unwrap(),
+            r#"{"n":"12","s":[1]}"#
+        );
     }
 }

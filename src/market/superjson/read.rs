@@ -12,10 +12,14 @@ const ENVELOPE_DEPTH: usize = 2 * MAX_DEPTH + 8;
 
 pub(super) fn parse(text: &str, limit: usize) -> Result<Js, SuperjsonError> {
     let Js::Object(mut envelope) = json::parse(text, ENVELOPE_DEPTH)? else {
-        return Err(SuperjsonError::Envelope { what: "expected an object with the key \"json\"" });
+        return Err(SuperjsonError::Envelope {
+            what: "expected an object with the key \"json\"",
+        });
     };
     let Some(mut value) = envelope.remove("json") else {
-        return Err(SuperjsonError::Envelope { what: "the key \"json\" is missing" });
+        return Err(SuperjsonError::Envelope {
+            what: "the key \"json\" is missing",
+        });
     };
     if deeper_than(&value, limit) {
         return Err(SuperjsonError::TooDeep { limit });
@@ -27,7 +31,11 @@ pub(super) fn parse(text: &str, limit: usize) -> Result<Js, SuperjsonError> {
                 annotate(&mut value, values, &mut Vec::new())?;
             }
         }
-        Some(_) => return Err(SuperjsonError::Envelope { what: "\"meta\" must be an object" }),
+        Some(_) => {
+            return Err(SuperjsonError::Envelope {
+                what: "\"meta\" must be an object",
+            });
+        }
     }
     Ok(value)
 }
@@ -35,7 +43,12 @@ pub(super) fn parse(text: &str, limit: usize) -> Result<Js, SuperjsonError> {
 fn deeper_than(value: &Js, limit: usize) -> bool {
     match value {
         Js::Array(items) => limit == 0 || items.iter().any(|item| deeper_than(item, limit - 1)),
-        Js::Object(members) => limit == 0 || members.iter().any(|(_, member)| deeper_than(member, limit - 1)),
+        Js::Object(members) => {
+            limit == 0
+                || members
+                    .iter()
+                    .any(|(_, member)| deeper_than(member, limit - 1))
+        }
         _ => false,
     }
 }
@@ -59,7 +72,9 @@ fn annotate(root: &mut Js, tree: &Js, at: &mut Vec<String>) -> Result<(), Superj
                 None | Some(Js::Null) => {}
                 Some(_) => return Err(misplaced(at, "its children are no object")),
             }
-            let kind = node.first().ok_or_else(|| misplaced(at, "its type is missing"))?;
+            let kind = node
+                .first()
+                .ok_or_else(|| misplaced(at, "its type is missing"))?;
             set_deep(root, at, kind)
         }
         Js::Null => Ok(()),
@@ -77,7 +92,9 @@ fn set_deep(root: &mut Js, at: &[String], kind: &Js) -> Result<(), SuperjsonErro
         let child = match parent {
             Js::Array(items) => array_index(key).and_then(|index| items.get_mut(index as usize)),
             Js::Object(members) => members.get_mut(key),
-            Js::Set(_) | Js::Map(_) => return Err(misplaced(at, "it reaches into a set or map from outside")),
+            Js::Set(_) | Js::Map(_) => {
+                return Err(misplaced(at, "it reaches into a set or map from outside"));
+            }
             _ => None,
         };
         let Some(child) = child else { return Ok(()) };
@@ -86,7 +103,11 @@ fn set_deep(root: &mut Js, at: &[String], kind: &Js) -> Result<(), SuperjsonErro
     match parent {
         Js::Array(items) => {
             let item = array_index(last).and_then(|index| items.get_mut(index as usize));
-            convert(item.ok_or_else(|| misplaced(at, "the array has no such item"))?, kind, at)
+            convert(
+                item.ok_or_else(|| misplaced(at, "the array has no such item"))?,
+                kind,
+                at,
+            )
         }
         Js::Object(members) => match members.get_mut(last) {
             Some(member) => convert(member, kind, at),
@@ -104,11 +125,17 @@ fn set_deep(root: &mut Js, at: &[String], kind: &Js) -> Result<(), SuperjsonErro
 fn convert(value: &mut Js, kind: &Js, at: &[String]) -> Result<(), SuperjsonError> {
     let kind = match kind {
         Js::String(kind) => kind.as_str(),
-        Js::Array(parts) => match (parts.first().and_then(Js::as_str), parts.get(1).and_then(Js::as_str)) {
+        Js::Array(parts) => match (
+            parts.first().and_then(Js::as_str),
+            parts.get(1).and_then(Js::as_str),
+        ) {
             (Some("typed-array"), Some(constructor)) => {
                 return typed_array(value, constructor)
                     .map(|array| *value = array)
-                    .ok_or_else(|| SuperjsonError::Value { path: shown(at), kind: "typed array" });
+                    .ok_or_else(|| SuperjsonError::Value {
+                        path: shown(at),
+                        kind: "typed array",
+                    });
             }
             (kind, _) => return Err(unsupported(at, kind.unwrap_or("unknown"))),
         },
@@ -134,7 +161,10 @@ fn convert(value: &mut Js, kind: &Js, at: &[String]) -> Result<(), SuperjsonErro
         ("map", _) => (None, "map"),
         (kind, _) => return Err(unsupported(at, kind)),
     };
-    *value = converted.ok_or_else(|| SuperjsonError::Value { path: shown(at), kind: wanted })?;
+    *value = converted.ok_or_else(|| SuperjsonError::Value {
+        path: shown(at),
+        kind: wanted,
+    })?;
     Ok(())
 }
 
@@ -146,7 +176,11 @@ fn bigint(text: &str) -> Option<BigInt> {
         [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    if canonical && digits.len() <= MAX_BIGINT_DIGITS { text.parse().ok() } else { None }
+    if canonical && digits.len() <= MAX_BIGINT_DIGITS {
+        text.parse().ok()
+    } else {
+        None
+    }
 }
 
 fn special_number(text: &str) -> Option<f64> {
@@ -165,13 +199,18 @@ pub(super) fn is_regexp(text: &str) -> bool {
 
 fn error(plain: &Js) -> Option<Js> {
     let name = plain.get("name")?.as_str()?.to_owned();
-    let message = plain.get("message").map_or(Some(""), Js::as_str)?.to_owned();
+    let message = plain
+        .get("message")
+        .map_or(Some(""), Js::as_str)?
+        .to_owned();
     Some(Js::Error { name, message })
 }
 
 fn map(rows: Vec<Js>) -> Option<Js> {
     let entries = rows.into_iter().map(|row| match row {
-        Js::Array(pair) => <[Js; 2]>::try_from(pair).ok().map(|[key, value]| (key, value)),
+        Js::Array(pair) => <[Js; 2]>::try_from(pair)
+            .ok()
+            .map(|[key, value]| (key, value)),
         _ => None,
     });
     entries.collect::<Option<Vec<_>>>().map(Js::Map)
@@ -179,7 +218,9 @@ fn map(rows: Vec<Js>) -> Option<Js> {
 
 /// The items must be what the array would hold: a 300 in a `Uint8Array` would silently become 44 in JavaScript.
 fn typed_array(plain: &Js, kind: &str) -> Option<Js> {
-    let Js::Array(values) = plain else { return None };
+    let Js::Array(values) = plain else {
+        return None;
+    };
     let items = values
         .iter()
         .map(|value| match value {
@@ -189,7 +230,10 @@ fn typed_array(plain: &Js, kind: &str) -> Option<Js> {
             _ => None,
         })
         .collect::<Option<Vec<_>>>()?;
-    is_typed_array(kind).then(|| Js::TypedArray { kind: kind.to_owned(), items })
+    is_typed_array(kind).then(|| Js::TypedArray {
+        kind: kind.to_owned(),
+        items,
+    })
 }
 
 pub(super) fn is_typed_array(kind: &str) -> bool {
@@ -218,11 +262,17 @@ fn shown(at: &[String]) -> String {
 }
 
 fn misplaced(at: &[String], reason: &'static str) -> SuperjsonError {
-    SuperjsonError::Annotation { path: shown(at), reason }
+    SuperjsonError::Annotation {
+        path: shown(at),
+        reason,
+    }
 }
 
 fn unsupported(at: &[String], kind: &str) -> SuperjsonError {
-    SuperjsonError::UnsupportedType { path: shown(at), kind: excerpt(kind) }
+    SuperjsonError::UnsupportedType {
+        path: shown(at),
+        kind: excerpt(kind),
+    }
 }
 
 #[cfg(test)]
@@ -230,7 +280,9 @@ mod tests {
     use super::*;
 
     fn read(json: &str, values: &str) -> Result<Js, SuperjsonError> {
-        Js::parse(&format!(r#"{{"json":{json},"meta":{{"values":{values}}}}}"#))
+        Js::parse(&format!(
+            r#"{{"json":{json},"meta":{{"values":{values}}}}}"#
+        ))
     }
 
     #[test]
@@ -252,11 +304,23 @@ mod tests {
         assert_eq!(*get("z"), Js::Number(-0.0));
         assert_eq!(*get("re"), Js::RegExp("/a\\/b/gi".into()));
         assert_eq!(*get("url"), Js::Url("http://a/".into()));
-        assert_eq!(*get("e"), Js::Error { name: "TypeError".into(), message: "m".into() });
+        assert_eq!(
+            *get("e"),
+            Js::Error {
+                name: "TypeError".into(),
+                message: "m".into()
+            }
+        );
         assert_eq!(*get("s"), Js::Set(vec![Js::from(1u64), Js::Undefined]));
         let inner = super::super::JsObject::new().with("k", 2u64);
         assert_eq!(*get("m"), Js::Map(vec![(Js::from(1u64), inner.into())]));
-        assert_eq!(*get("t"), Js::TypedArray { kind: "Uint8Array".into(), items: vec![1.0, 255.0] });
+        assert_eq!(
+            *get("t"),
+            Js::TypedArray {
+                kind: "Uint8Array".into(),
+                items: vec![1.0, 255.0]
+            }
+        );
         assert_eq!(
             value.json_text(),
             r#"{"b":"-12","d":"2023-11-14T22:13:20.000Z","n":null,"i":null,"z":0,"re":{},"url":"http://a/","e":{},"s":{},"m":{},"t":{"0":1,"1":255}}"#
@@ -267,20 +331,28 @@ mod tests {
     fn annotations_of_the_root() {
         assert_eq!(read("\"7\"", r#"["bigint"]"#), Ok(Js::from(7u64)));
         assert_eq!(read("null", r#"["undefined"]"#), Ok(Js::Undefined));
-        assert_eq!(read("[[\"1\"]]", r#"["set",{"0":["set",{"0":["bigint"]}]}]"#).unwrap(), {
-            Js::Set(vec![Js::Set(vec![Js::from(1u64)])])
-        });
+        assert_eq!(
+            read("[[\"1\"]]", r#"["set",{"0":["set",{"0":["bigint"]}]}]"#).unwrap(),
+            { Js::Set(vec![Js::Set(vec![Js::from(1u64)])]) }
+        );
     }
 
     #[test]
     fn dotted_keys_are_read_as_superjson_2_2_1_reads_them() {
         // Its writer annotates "a.b" as a path of two keys. Nothing is there, so the value stays a text, as in its reader.
-        let value = read(r#"{"a.b":"1","a\\.b":"2"}"#, r#"{"a.b":["bigint"],"a\\.b":["bigint"]}"#).unwrap();
+        let value = read(
+            r#"{"a.b":"1","a\\.b":"2"}"#,
+            r#"{"a.b":["bigint"],"a\\.b":["bigint"]}"#,
+        )
+        .unwrap();
         assert_eq!(value.get("a.b"), Some(&Js::from(1u64)));
         assert_eq!(value.get("a\\.b"), Some(&Js::from("2")));
         // With an object in the way, its reader throws; so do we.
         let caught = read(r#"{"a":{},"a.b":"1"}"#, r#"{"a.b":["bigint"]}"#);
-        assert!(matches!(caught, Err(SuperjsonError::Annotation { .. })), "{caught:?}");
+        assert!(
+            matches!(caught, Err(SuperjsonError::Annotation { .. })),
+            "{caught:?}"
+        );
     }
 
     #[test]
@@ -303,11 +375,23 @@ mod tests {
             ("{}", r#"["Error"]"#),
         ] {
             let caught = read(json, values);
-            assert!(matches!(caught, Err(SuperjsonError::Value { .. })), "{json} {values} {caught:?}");
+            assert!(
+                matches!(caught, Err(SuperjsonError::Value { .. })),
+                "{json} {values} {caught:?}"
+            );
         }
-        for values in [r#"["symbol"]"#, r#"[["symbol","s"]]"#, r#"[["class","C"]]"#, r#"[["custom","c"]]"#, r#"["Bigint"]"#] {
+        for values in [
+            r#"["symbol"]"#,
+            r#"[["symbol","s"]]"#,
+            r#"[["class","C"]]"#,
+            r#"[["custom","c"]]"#,
+            r#"["Bigint"]"#,
+        ] {
             let caught = read("\"1\"", values);
-            assert!(matches!(caught, Err(SuperjsonError::UnsupportedType { .. })), "{values} {caught:?}");
+            assert!(
+                matches!(caught, Err(SuperjsonError::UnsupportedType { .. })),
+                "{values} {caught:?}"
+            );
         }
         for (json, values) in [
             ("{}", "7"),
@@ -320,24 +404,46 @@ mod tests {
             ("[1]", r#"["set",7]"#),
         ] {
             let caught = read(json, values);
-            assert!(matches!(caught, Err(SuperjsonError::Annotation { .. })), "{json} {values} {caught:?}");
+            assert!(
+                matches!(caught, Err(SuperjsonError::Annotation { .. })),
+                "{json} {values} {caught:?}"
+            );
         }
         let huge = format!("\"{}\"", "9".repeat(MAX_BIGINT_DIGITS + 1));
-        assert!(matches!(read(&huge, r#"["bigint"]"#), Err(SuperjsonError::Value { .. })));
+        assert!(matches!(
+            read(&huge, r#"["bigint"]"#),
+            Err(SuperjsonError::Value { .. })
+        ));
         for text in ["1", "[]", "{}", r#"{"meta":{}}"#, r#"{"json":1,"meta":7}"#] {
-            assert!(matches!(Js::parse(text), Err(SuperjsonError::Envelope { .. })), "{text}");
+            assert!(
+                matches!(Js::parse(text), Err(SuperjsonError::Envelope { .. })),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn nesting_is_bounded_on_both_sides() {
-        let nested = |depth: usize| format!(r#"{{"json":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+        let nested =
+            |depth: usize| format!(r#"{{"json":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
         let deepest = Js::parse(&nested(MAX_DEPTH)).unwrap();
         assert_eq!(deepest.to_text().unwrap(), nested(MAX_DEPTH));
-        assert_eq!(Js::parse(&nested(MAX_DEPTH + 1)), Err(SuperjsonError::TooDeep { limit: MAX_DEPTH }));
-        assert!(matches!(Js::Array(vec![deepest]).to_text(), Err(SuperjsonError::TooDeep { .. })));
-        let annotations = format!(r#"{{"json":1,"meta":{{"values":{}}}}}"#, "[1,{\"\":".repeat(100_000));
-        assert!(matches!(Js::parse(&annotations), Err(SuperjsonError::TooDeep { .. })));
+        assert_eq!(
+            Js::parse(&nested(MAX_DEPTH + 1)),
+            Err(SuperjsonError::TooDeep { limit: MAX_DEPTH })
+        );
+        assert!(matches!(
+            Js::Array(vec![deepest]).to_text(),
+            Err(SuperjsonError::TooDeep { .. })
+        ));
+        let annotations = format!(
+            r#"{{"json":1,"meta":{{"values":{}}}}}"#,
+            "[1,{\"\":".repeat(100_000)
+        );
+        assert!(matches!(
+            Js::parse(&annotations),
+            Err(SuperjsonError::TooDeep { .. })
+        ));
         // Sets take two levels of annotations for one of the value.
         let mut sets = Js::Set(vec![]);
         for _ in 1..MAX_DEPTH {

@@ -6,13 +6,24 @@ use super::read::{MAX_BIGINT_DIGITS, is_regexp, is_typed_array};
 use super::{Js, MAX_DEPTH, SuperjsonError, date, json, path};
 
 pub(super) fn to_text(value: &Js) -> Result<String, SuperjsonError> {
-    let mut writer = Writer { out: String::from("{\"json\":"), path: None, notes: Vec::new(), backslash: None };
+    let mut writer = Writer {
+        out: String::from("{\"json\":"),
+        path: None,
+        notes: Vec::new(),
+        backslash: None,
+    };
     writer.value(value, 0)?;
     let Writer { mut out, notes, .. } = writer;
     if !notes.is_empty() {
         out.push_str(",\"meta\":{\"values\":");
         match notes.as_slice() {
-            [Note { path: None, kind, children }] => tree(kind, children, &mut out),
+            [
+                Note {
+                    path: None,
+                    kind,
+                    children,
+                },
+            ] => tree(kind, children, &mut out),
             notes => paths(notes, &mut out),
         }
         out.push('}');
@@ -44,7 +55,11 @@ impl Writer {
             Js::String(text) => string(text, &mut self.out),
             Js::Number(value) if value.is_nan() => self.special("NaN")?,
             Js::Number(value) if value.is_infinite() => {
-                self.special(if *value > 0.0 { "Infinity" } else { "-Infinity" })?;
+                self.special(if *value > 0.0 {
+                    "Infinity"
+                } else {
+                    "-Infinity"
+                })?;
             }
             Js::Number(value) if *value == 0.0 && value.is_sign_negative() => self.special("-0")?,
             Js::Number(value) => number(*value, &mut self.out),
@@ -75,7 +90,9 @@ impl Writer {
                 self.out.push('{');
                 for (i, (key, member)) in members.iter().enumerate() {
                     if json::is_forbidden(key) {
-                        return Err(SuperjsonError::ForbiddenKey { key: key.to_owned() });
+                        return Err(SuperjsonError::ForbiddenKey {
+                            key: key.to_owned(),
+                        });
                     }
                     comma(i, &mut self.out);
                     string(key, &mut self.out);
@@ -104,7 +121,10 @@ impl Writer {
             Js::TypedArray { kind, items } => {
                 deeper(depth)?;
                 if !is_typed_array(kind) {
-                    return Err(SuperjsonError::Uncarriable { kind: "typed array", value: excerpt(kind) });
+                    return Err(SuperjsonError::Uncarriable {
+                        kind: "typed array",
+                        value: excerpt(kind),
+                    });
                 }
                 self.out.push('[');
                 for (i, item) in items.iter().enumerate() {
@@ -118,7 +138,11 @@ impl Writer {
         Ok(())
     }
 
-    fn items<'a>(&mut self, items: impl IntoIterator<Item = &'a Js>, depth: usize) -> Result<(), SuperjsonError> {
+    fn items<'a>(
+        &mut self,
+        items: impl IntoIterator<Item = &'a Js>,
+        depth: usize,
+    ) -> Result<(), SuperjsonError> {
         self.out.push('[');
         for (i, item) in items.into_iter().enumerate() {
             comma(i, &mut self.out);
@@ -183,9 +207,17 @@ impl Writer {
         self.note("\"number\"", Vec::new())
     }
 
-    fn text_of(&mut self, kind: &'static str, text: &str, carriable: bool) -> Result<(), SuperjsonError> {
+    fn text_of(
+        &mut self,
+        kind: &'static str,
+        text: &str,
+        carriable: bool,
+    ) -> Result<(), SuperjsonError> {
         if !carriable {
-            return Err(SuperjsonError::Uncarriable { kind, value: excerpt(text) });
+            return Err(SuperjsonError::Uncarriable {
+                kind,
+                value: excerpt(text),
+            });
         }
         string(text, &mut self.out);
         self.note(&format!("\"{kind}\""), Vec::new())
@@ -195,13 +227,21 @@ impl Writer {
         if let Some(key) = &self.backslash {
             return Err(SuperjsonError::UncarriableKey { key: excerpt(key) });
         }
-        self.notes.push(Note { path: self.path.clone(), kind: kind.to_owned(), children });
+        self.notes.push(Note {
+            path: self.path.clone(),
+            kind: kind.to_owned(),
+            children,
+        });
         Ok(())
     }
 }
 
 fn deeper(depth: usize) -> Result<usize, SuperjsonError> {
-    if depth < MAX_DEPTH { Ok(depth + 1) } else { Err(SuperjsonError::TooDeep { limit: MAX_DEPTH }) }
+    if depth < MAX_DEPTH {
+        Ok(depth + 1)
+    } else {
+        Err(SuperjsonError::TooDeep { limit: MAX_DEPTH })
+    }
 }
 
 fn tree(kind: &str, children: &[Note], out: &mut String) {
@@ -233,7 +273,13 @@ mod tests {
     #[test]
     fn annotations_are_written_as_superjson_does() {
         let value: Js = JsObject::new()
-            .with("m", Js::Map(vec![(Js::from("a"), Js::from(1u64)), (Js::from("b"), JsObject::new().with("c", 2.0).into())]))
+            .with(
+                "m",
+                Js::Map(vec![
+                    (Js::from("a"), Js::from(1u64)),
+                    (Js::from("b"), JsObject::new().with("c", 2.0).into()),
+                ]),
+            )
             .with("s", Js::Set(vec![Js::from(1.0), Js::from(2u64)]))
             .with("x", JsObject::new().with("a.b", 1u64))
             .into();
@@ -248,7 +294,10 @@ mod tests {
         for value in [
             Js::from(JsObject::new().with("", 1u64)),
             Js::from(JsObject::new().with("", JsObject::new().with("", 1u64))),
-            Js::from(JsObject::new().with("", Js::Set(vec![Js::from(JsObject::new().with("", Js::Undefined))]))),
+            Js::from(JsObject::new().with(
+                "",
+                Js::Set(vec![Js::from(JsObject::new().with("", Js::Undefined))]),
+            )),
         ] {
             assert_eq!(Js::parse(&value.to_text().unwrap()).unwrap(), value);
         }
@@ -260,7 +309,10 @@ mod tests {
         let caught = Js::from(JsObject::new().with("a\\", inner)).to_text();
         assert!(matches!(caught, Err(SuperjsonError::UncarriableKey { .. })));
         // At the end of a path, or above plain values, such a key does no harm.
-        for value in [JsObject::new().with("a\\", 1u64), JsObject::new().with("a\\", JsObject::new().with("b", 1.0))] {
+        for value in [
+            JsObject::new().with("a\\", 1u64),
+            JsObject::new().with("a\\", JsObject::new().with("b", 1.0)),
+        ] {
             let value = Js::from(value);
             assert_eq!(Js::parse(&value.to_text().unwrap()).unwrap(), value);
         }
@@ -271,10 +323,16 @@ mod tests {
         for value in [
             Js::Date("today".into()),
             Js::RegExp("x".into()),
-            Js::TypedArray { kind: "Array".into(), items: vec![] },
+            Js::TypedArray {
+                kind: "Array".into(),
+                items: vec![],
+            },
             Js::BigInt(super::super::BigInt::from(10).pow(1001)),
         ] {
-            assert!(matches!(value.to_text(), Err(SuperjsonError::Uncarriable { .. })), "{value:?}");
+            assert!(
+                matches!(value.to_text(), Err(SuperjsonError::Uncarriable { .. })),
+                "{value:?}"
+            );
         }
     }
 }
