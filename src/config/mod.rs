@@ -4,7 +4,11 @@
 mod chain;
 mod problems;
 mod signer;
+mod queue;
+mod store;
 
 pub use chain::Chain;
 pub use problems::Problems;
 pub use signer::Signer;
+pub use queue::Queue;
+pub use store::{Durability, Store};

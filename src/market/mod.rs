@@ -7,7 +7,7 @@
 pub mod deal;
 pub mod eip712;
 mod fields;
-pub mod money;
+pub use crate::base::money;
 pub mod offer;
 pub mod options;
 pub mod payload;
@@ -16,8 +16,11 @@ pub mod superjson;
 mod wire;
 
 pub use deal::{Deal, DealStatus, Step};
-pub use eip712::{DigestSigner, Domain, SignError, Signature65};
-pub use offer::{Offer, OfferDraft, OfferError, VerifyError};
+pub use eip712::{
+    DigestSigner, Domain, RecoverError, SignError, Signature65, recover_voucher, sign_voucher,
+};
+pub use fields::FieldError;
+pub use offer::{Offer, OfferDraft, OfferError, SignOfferError, VerifyError};
 pub use options::{CancelOption, PaymentOption, cancel_hash, payment_hash};
 pub use payload::Payload;
 pub use request::{Request, RequestError};

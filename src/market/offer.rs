@@ -51,6 +51,15 @@ pub enum OfferError {
     Field(#[from] FieldError),
 }
 
+/// Why an offer was not signed.
+#[derive(Debug, Error)]
+pub enum SignOfferError {
+    #[error("the offer cannot be written: {0}")]
+    Unwritable(#[from] SuperjsonError),
+    #[error(transparent)]
+    Signer(#[from] SignError),
+}
+
 /// Why an offer is not to be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum VerifyError {
@@ -93,7 +102,8 @@ impl std::fmt::Display for Part {
 }
 
 impl Offer {
-    /// Makes the offer that answers `request` with `draft`, and signs it. `expire` is in seconds since 1970 UTC.
+    /// Makes the offer that answers `request` with `draft`, and signs it. `expire` is in seconds since 1970 UTC. An offer
+    /// that nobody could read is not signed.
     pub fn sign<S: DigestSigner + ?Sized>(
         draft: OfferDraft,
         request: &Request,
@@ -102,7 +112,7 @@ impl Offer {
         supplier_id: B256,
         domain: &Domain,
         signer: &S,
-    ) -> Result<Offer, SignError> {
+    ) -> Result<Offer, SignOfferError> {
         let payload = Payload {
             id,
             expire: U256::from(expire),
@@ -116,8 +126,7 @@ impl Offer {
             check_in: U256::from(draft.check_in),
             check_out: U256::from(draft.check_out),
         };
-        let signature = signer.sign_digest(&eip712::offer_digest(&payload, domain))?;
-        Ok(Offer {
+        let mut offer = Offer {
             id,
             expire,
             nonce: 1,
@@ -126,8 +135,12 @@ impl Offer {
             payment: draft.payment,
             cancel: draft.cancel,
             payload,
-            signature: Bytes::from(signature),
-        })
+            signature: Bytes::new(),
+        };
+        offer.to_js().to_text()?;
+        let digest = eip712::offer_digest(&offer.payload, domain);
+        offer.signature = Bytes::from(signer.sign_digest(&digest)?);
+        Ok(offer)
     }
 
     /// Reads an offer from its superjson text. It says nothing yet about whether the offer is to be trusted.
@@ -174,9 +187,9 @@ impl Offer {
             .into()
     }
 
-    /// The offer's superjson text. Fails only on options of our own making that superjson cannot carry.
-    pub fn to_text(&self) -> Result<String, SuperjsonError> {
-        self.to_js().to_text()
+    /// The offer's superjson text. What was signed or parsed can be read again.
+    pub fn to_text(&self) -> String {
+        self.to_js().to_text_as_it_stands()
     }
 
     /// Checks that everything the offer shows is what `signer` signed for this market: both ids and expiries equal, the

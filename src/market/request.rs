@@ -125,10 +125,10 @@ impl Request {
         Js::Object(object)
     }
 
-    /// The request's superjson text. Fails only on a query of our own making that superjson cannot carry; what was parsed
-    /// can be written.
-    pub fn to_text(&self) -> Result<String, SuperjsonError> {
-        self.to_js().to_text()
+    /// The request's superjson text. What was parsed can be read again. A query of our own making that superjson cannot
+    /// carry is written as it stands and will be refused by readers; [`Js::to_text`] tells beforehand.
+    pub fn to_text(&self) -> String {
+        self.to_js().to_text_as_it_stands()
     }
 
     /// The hash that offers for this request carry.
@@ -170,7 +170,7 @@ mod tests {
         );
         assert_eq!(request.to_js().json_text(), hashed);
         assert_eq!(
-            Request::parse(&request.to_text().unwrap()).unwrap().hash(),
+            Request::parse(&request.to_text()).unwrap().hash(),
             request.hash()
         );
     }

@@ -9,9 +9,11 @@
 //! every later call says so, and the node shuts down in order.
 
 mod batch;
+pub mod blobs;
 mod event;
 mod job;
 mod record;
+pub mod sled;
 
 use std::sync::Arc;
 

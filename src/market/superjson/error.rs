@@ -23,10 +23,6 @@ pub enum SuperjsonError {
     UnsupportedType { path: String, kind: String },
     #[error("value at {path:?} is no valid {kind}")]
     Value { path: String, kind: &'static str },
-    #[error(
-        "superjson 2.2.1 cannot carry an annotated value under key {key:?}, which ends in a backslash"
-    )]
-    UncarriableKey { key: String },
     #[error("superjson 2.2.1 cannot carry {value:?} as a {kind}")]
     Uncarriable { kind: &'static str, value: String },
 }

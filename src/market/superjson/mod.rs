@@ -18,12 +18,12 @@ mod plain;
 mod read;
 mod write;
 
-pub use bigdecimal::num_bigint::BigInt;
 pub use error::SuperjsonError;
+pub use num_bigint::BigInt;
 pub use object::JsObject;
 
 use alloy::primitives::{B256, U256, keccak256};
-use bigdecimal::num_bigint::Sign;
+use num_bigint::Sign;
 
 /// How deep the containers of a value may nest. Deeper texts are refused, so that no recursion here can exhaust a stack.
 pub const MAX_DEPTH: usize = 128;
@@ -69,10 +69,16 @@ impl Js {
         read::parse(text, MAX_DEPTH.saturating_sub(levels))
     }
 
-    /// Writes the value as a superjson text. Fails only on what superjson cannot carry: forbidden keys, keys that end in a
-    /// backslash above an annotated value, dates and bigints that no reader accepts, and nesting beyond [`MAX_DEPTH`].
+    /// Writes the value as a superjson text. Fails only on what a reader would refuse: forbidden keys, dates,
+    /// regexps, bigints and typed arrays that are none, and nesting beyond [`MAX_DEPTH`]; so what was parsed can be written.
     pub fn to_text(&self) -> Result<String, SuperjsonError> {
-        write::to_text(self)
+        let (text, problem) = write::to_text(self);
+        problem.map_or(Ok(text), Err)
+    }
+
+    /// As [`Js::to_text`], but what a reader would refuse is written as it stands, and what nests too deep as `null`.
+    pub(super) fn to_text_as_it_stands(&self) -> String {
+        write::to_text(self).0
     }
 
     /// The text that the market hashes: `JSON.stringify` with bigints as decimal strings. An `Error` is `{}`, as it is

@@ -3,7 +3,7 @@
 //! superjson 2.2.1 has two faults here. It does not escape the backslash, so a key that ends in one runs into the next
 //! separator; and it leaves the last key of a path unescaped, so a bigint under "a.b" is annotated as if under "a" -> "b".
 //! Reading follows it, faults included, because the hashes depend on what its reader makes of a text. Writing escapes
-//! every key: its reader then finds dotted keys that its own writer would have lost.
+//! every key, and lets the tree branch after a backslash: its reader then finds what its own writer would have lost.
 
 /// The keys of a path.
 pub(super) fn parse(path: &str, keys: &mut Vec<String>) {

@@ -1,0 +1,467 @@
+//! The one thread that writes: group commit, leases, retention.
+//!
+//! Batches that wait while a group is being synced form the next group. A group is worked out whole
+//! ([`Draft`]), written as one `sled::Batch`, flushed, and the `db` file is synced by ourselves, since sled's
+//! flush does not reach the disk; only then are its batches answered. Leases are served between groups,
+//! from what is synced, and are written without waiting for the disk.
+//!
+//! A panic or a failing disk ends the thread: the store is failed, and says so to everybody.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::{
+    Opened, Shared,
+    bytes::Writer,
+    draft::{Draft, Ground, Halt, Layer},
+    index::Index,
+    keys, read,
+    rows::BlobRow,
+    schema::Schema,
+};
+use crate::{
+    base::Clock,
+    config,
+    config::Durability,
+    store::{
+        Batch, CommitError, Committed, JobId, LeaseRequest, Leased, StoreError,
+        blobs::{self, BlobWriter},
+    },
+    telemetry::{Beat, Tasks},
+};
+
+/// Batches in one group, at most.
+const GROUP: usize = 2_048;
+/// What one sweep or one idle round of retention takes on.
+const SWEEP: usize = 512;
+/// The committer beats, sweeps and syncs what is unsynced at least so often.
+const ROUND: Duration = Duration::from_millis(500);
+
+pub(super) enum Message {
+    Commit {
+        batch: Batch,
+        reply: oneshot::Sender<Result<Committed, CommitError>>,
+        _permit: OwnedSemaphorePermit,
+    },
+    Lease {
+        request: LeaseRequest,
+        reply: oneshot::Sender<Result<Leased, StoreError>>,
+        _permit: OwnedSemaphorePermit,
+    },
+    Stop,
+}
+
+pub(super) struct Committer {
+    pub shared: Arc<Shared>,
+    pub opened: Arc<Opened>,
+    pub schema: Schema,
+    pub options: config::Store,
+    pub clock: Clock,
+    pub tasks: Tasks,
+    pub index: Index,
+    pub blobs: BlobWriter,
+    /// Blobs that rows name, by segment.
+    pub live: BTreeMap<u32, u64>,
+    /// Finished jobs that retention may drop, oldest first.
+    pub finished: VecDeque<(Timestamp, JobId)>,
+    /// Numbers of the oldest event kept and of the newest written.
+    pub first_event: u64,
+    pub event: u64,
+    pub sequence: u64,
+    pub chain_time: u64,
+    /// Something was written that the disk has not been asked for yet.
+    pub dirty: bool,
+    pub last_sync: Instant,
+}
+
+type Pending = (
+    oneshot::Sender<Result<Committed, CommitError>>,
+    Result<Committed, CommitError>,
+);
+
+impl Committer {
+    /// The thread's body.
+    pub fn run(mut self, inbox: &Receiver<Message>, beat: &Beat) {
+        let shared = self.shared.clone();
+        let tasks = self.tasks.clone();
+        match beat.guard(|| self.serve(inbox, beat)) {
+            Ok(Ok(())) => beat.ended(),
+            Ok(Err(reason)) | Err(reason) => {
+                shared.fail(&reason);
+                tasks
+                    .shutdown()
+                    .fail(format!("the store has failed: {reason}"));
+            }
+        }
+    }
+
+    fn serve(&mut self, inbox: &Receiver<Message>, beat: &Beat) -> Result<(), String> {
+        loop {
+            beat.tick();
+            let first = match inbox.recv_timeout(ROUND) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
+            };
+            let idle = first.is_none();
+            let (mut batches, mut leases, mut stop) = (Vec::new(), Vec::new(), false);
+            for message in first.into_iter().chain(inbox.try_iter().take(GROUP)) {
+                match message {
+                    Message::Commit {
+                        batch,
+                        reply,
+                        _permit,
+                    } => batches.push((batch, reply, _permit)),
+                    Message::Lease {
+                        request,
+                        reply,
+                        _permit,
+                    } => leases.push((request, reply, _permit)),
+                    Message::Stop => stop = true,
+                }
+            }
+            if !batches.is_empty() {
+                self.group(batches).map_err(broken)?;
+            }
+            for (request, reply, _permit) in leases {
+                let leased = self.lease(&request).map_err(broken)?;
+                let _ = reply.send(leased);
+            }
+            if idle || (self.dirty && self.last_sync.elapsed() >= ROUND) {
+                self.idle().map_err(broken)?;
+            }
+            if stop {
+                return self.idle().map_err(broken);
+            }
+        }
+    }
+
+    fn ground<'a>(&'a self, opened: &'a Opened) -> Ground<'a> {
+        Ground {
+            tree: &opened.db,
+            schema: &self.schema,
+            index: &self.index,
+            blob_threshold: self.options.blob_threshold,
+            now: self.clock.now(),
+            chain_time: self.chain_time,
+        }
+    }
+
+    fn group(
+        &mut self,
+        batches: Vec<(
+            Batch,
+            oneshot::Sender<Result<Committed, CommitError>>,
+            OwnedSemaphorePermit,
+        )>,
+    ) -> Result<(), Halt> {
+        let opened = self.opened.clone();
+        let mut group = Layer::on(self.event, self.sequence);
+        let mut answers: Vec<Pending> = Vec::with_capacity(batches.len());
+        let ground = self.ground(&opened);
+        sweep(&ground, &mut group)?;
+        let mut permits = Vec::with_capacity(batches.len());
+        for (batch, reply, permit) in batches {
+            permits.push(permit);
+            let mut draft = Draft::new(&ground, &group);
+            let answer = match draft.batch(&batch) {
+                Ok(committed) => {
+                    let layer = draft.done();
+                    group.join(layer);
+                    Ok(committed)
+                }
+                Err(Halt::Broken(reason)) => return Err(Halt::Broken(reason)),
+                Err(halt) => Err(halt.told()),
+            };
+            answers.push((reply, answer));
+        }
+        let appended = group.event - self.event;
+        let dropped = self.retain(&ground, &mut group, 2 * appended as usize + 4)?;
+        let committed = answers.iter().filter(|(_, a)| a.is_ok()).count();
+        self.write(group, dropped, true)?;
+        let counts = &self.tasks.metrics.store;
+        counts.add("commits", committed as u64);
+        counts.count("groups");
+        for (reply, answer) in answers {
+            // The caller may have stopped waiting; the commit stands all the same.
+            let _ = reply.send(answer);
+        }
+        Ok(())
+    }
+
+    fn lease(&mut self, request: &LeaseRequest) -> Result<Result<Leased, StoreError>, Halt> {
+        let opened = self.opened.clone();
+        let mut group = Layer::on(self.event, self.sequence);
+        sweep(&self.ground(&opened), &mut group)?;
+        if !group.is_empty() {
+            self.write(group, Dropped::default(), false)?;
+            group = Layer::on(self.event, self.sequence);
+        }
+        let now = self.clock.now();
+        let due = self
+            .index
+            .due(&request.wanted, request.total, now, self.chain_time);
+        let ground = self.ground(&opened);
+        let mut jobs = Vec::with_capacity(due.len());
+        for id in due {
+            let mut draft = Draft::new(&ground, &group);
+            match read::payload(&opened, id) {
+                Ok(Some(payload)) => {
+                    if let Some(row) = draft.take(id, &request.owner, request.until)? {
+                        jobs.push(row.into_job(id, payload));
+                    }
+                }
+                Ok(None) => draft.bury(id, "its payload is gone")?,
+                Err(StoreError::Failed(reason)) => return Err(Halt::Broken(reason)),
+                Err(e) => draft.bury(id, &e.to_string())?,
+            }
+            let layer = draft.done();
+            group.join(layer);
+        }
+        self.write(group, Dropped::default(), false)?;
+        self.tasks.metrics.store.add("leases", jobs.len() as u64);
+        let next_due = self.index.next_due(&request.wanted);
+        Ok(Ok(Leased { jobs, next_due }))
+    }
+
+    /// No worker of an earlier process lives, so what they held is free again.
+    pub fn free_orphans(&mut self, orphans: &[JobId]) -> Result<(), String> {
+        let opened = self.opened.clone();
+        let mut group = Layer::on(self.event, self.sequence);
+        let ground = self.ground(&opened);
+        for id in orphans {
+            let mut draft = Draft::new(&ground, &group);
+            draft
+                .free(*id, "the node stopped while it ran")
+                .map_err(broken)?;
+            let layer = draft.done();
+            group.join(layer);
+        }
+        self.write(group, Dropped::default(), true).map_err(broken)
+    }
+
+    /// Nothing to do: what is unsynced is synced, what is overdue or kept too long is seen to.
+    fn idle(&mut self) -> Result<(), Halt> {
+        let opened = self.opened.clone();
+        let mut group = Layer::on(self.event, self.sequence);
+        let ground = self.ground(&opened);
+        sweep(&ground, &mut group)?;
+        let dropped = self.retain(&ground, &mut group, SWEEP)?;
+        self.write(group, dropped, true)?;
+        if self.dirty {
+            self.sync_to_disk()?;
+            self.show(true);
+        }
+        Ok(())
+    }
+
+    /// Stages the dropping of what was kept long enough, at most `limit` of each kind.
+    fn retain(
+        &self,
+        ground: &Ground<'_>,
+        group: &mut Layer,
+        limit: usize,
+    ) -> Result<Dropped, Halt> {
+        let mut draft = Draft::new(ground, group);
+        let mut dropped = Dropped::default();
+        let keep = self.options.keep_finished_count as usize;
+        let young = before(ground.now, self.options.keep_finished.0);
+        for (at, id) in self.finished.iter().take(limit) {
+            if self.finished.len() - dropped.finished <= keep && *at > young {
+                break;
+            }
+            draft.forget(*id, *at)?;
+            dropped.finished += 1;
+        }
+        let young = before(ground.now, self.options.keep_events.0);
+        for number in (self.first_event..=self.event).take(limit) {
+            let too_many = self.event - number + 1 > self.options.keep_events_count;
+            if !too_many && draft.event_time(number)?.is_some_and(|at| at > young) {
+                break;
+            }
+            draft.forget_event(number)?;
+            dropped.events += 1;
+        }
+        let layer = draft.done();
+        group.join(layer);
+        Ok(dropped)
+    }
+
+    /// Writes a group whole. With `sync` it is as safe as the durability asks when this returns.
+    fn write(&mut self, mut group: Layer, dropped: Dropped, sync: bool) -> Result<(), Halt> {
+        if group.is_empty() {
+            return Ok(());
+        }
+        let opened = self.opened.clone();
+        let mut batch = ::sled::Batch::default();
+        self.stage_blobs(&mut group, &mut batch)?;
+        for (key, value) in group.rows {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        for (id, row) in &group.jobs {
+            let key = keys::job(keys::UNFINISHED, *id);
+            match row {
+                Some(row) => batch.insert(&key, row.encode()),
+                None => batch.remove(&key),
+            }
+        }
+        let mut counters = Vec::with_capacity(16);
+        counters.u64(group.sequence);
+        counters.u64(group.event);
+        batch.insert(keys::meta(COUNTERS), counters);
+        if sync {
+            // Before the apply: a reader that sees the group must know that it has to wait for it.
+            self.shared.applied.fetch_add(1, Ordering::SeqCst);
+        }
+        opened.db.apply_batch(batch)?;
+        self.dirty = true;
+        if sync && self.options.durability != Durability::Relaxed {
+            self.sync_to_disk()?;
+        }
+        for (id, row) in &group.jobs {
+            self.index.set(*id, row.as_ref());
+        }
+        self.finished.drain(..dropped.finished);
+        self.finished.extend(group.finished);
+        self.first_event += dropped.events;
+        self.event = group.event;
+        self.sequence = group.sequence;
+        self.chain_time = group.chain_time.unwrap_or(self.chain_time);
+        self.show(sync);
+        Ok(())
+    }
+
+    /// Appends the bodies that are new and counts references; a blob that nothing names loses its row.
+    fn stage_blobs(&mut self, group: &mut Layer, batch: &mut ::sled::Batch) -> Result<(), Halt> {
+        for (id, change) in group.blobs.drain() {
+            let key = keys::blob(&id);
+            let row = match self.opened.db.get(key)? {
+                None => None,
+                Some(bytes) => Some(BlobRow::decode(&bytes).ok_or_else(|| {
+                    Halt::Broken("the place of a blob cannot be read".to_owned())
+                })?),
+            };
+            match (row, change.body) {
+                (Some(mut row), _) => {
+                    row.references = row.references.saturating_add_signed(change.references);
+                    if row.references == 0 {
+                        batch.remove(&key[..]);
+                        if let Some(live) = self.live.get_mut(&row.at.segment) {
+                            *live = live.saturating_sub(1);
+                        }
+                    } else {
+                        batch.insert(&key[..], row.encode());
+                    }
+                }
+                (None, Some(body)) if change.references > 0 => {
+                    let at = self.blobs.append(&id, &body).map_err(disk)?;
+                    *self.live.entry(at.segment).or_default() += 1;
+                    let references = change.references.unsigned_abs();
+                    batch.insert(&key[..], BlobRow { at, references }.encode());
+                }
+                _ => {}
+            }
+        }
+        if self.options.durability == Durability::Power && self.blobs.sync().map_err(disk)? {
+            self.tasks.metrics.store.count("syncs");
+        }
+        Ok(())
+    }
+
+    /// Everything written is where the durability wants it; what is no longer named may go.
+    fn sync_to_disk(&mut self) -> Result<(), Halt> {
+        self.opened.db.flush()?;
+        if self.options.durability != Durability::Process {
+            self.blobs.sync().map_err(disk)?;
+            self.opened.sync().map_err(disk)?;
+            self.tasks.metrics.store.count("syncs");
+        }
+        self.dirty = false;
+        self.last_sync = Instant::now();
+        let current = self.blobs.current();
+        let dead: Vec<u32> = self
+            .live
+            .iter()
+            .filter(|(segment, live)| **live == 0 && **segment != current)
+            .map(|(segment, _)| *segment)
+            .collect();
+        for segment in dead {
+            self.live.remove(&segment);
+            if let Err(e) = blobs::drop_segment(&self.opened.blobs, segment) {
+                tracing::warn!(segment, error = %e, "an unused blob segment could not be removed");
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells everybody how far the store is. Events of leases are shown with the next sync.
+    fn show(&self, synced: bool) {
+        if synced {
+            let applied = self.shared.applied.load(Ordering::SeqCst);
+            self.shared.synced.send_replace(applied);
+        }
+        self.shared.marks.send_modify(|mark| {
+            mark.change += 1;
+            if synced {
+                mark.event = self.event;
+            }
+        });
+    }
+}
+
+/// Name of the meta row that keeps [`Committer::sequence`] and [`Committer::event`].
+pub(super) const COUNTERS: &str = "counters";
+
+/// What retention took out.
+#[derive(Default)]
+struct Dropped {
+    finished: usize,
+    events: u64,
+}
+
+/// Frees leases that ran out and gives up jobs whose deadline passed.
+fn sweep(ground: &Ground<'_>, group: &mut Layer) -> Result<(), Halt> {
+    let lost = ground.index.lost_leases(ground.now, SWEEP);
+    let overdue = ground.index.overdue(ground.now, SWEEP);
+    if lost.is_empty() && overdue.is_empty() {
+        return Ok(());
+    }
+    let mut draft = Draft::new(ground, group);
+    for id in lost {
+        draft.free(id, "the lease ran out")?;
+    }
+    for id in overdue {
+        draft.expire(id)?;
+    }
+    let layer = draft.done();
+    group.join(layer);
+    Ok(())
+}
+
+fn before(now: Timestamp, by: Duration) -> Timestamp {
+    jiff::SignedDuration::try_from(by)
+        .ok()
+        .and_then(|by| now.checked_sub(by).ok())
+        .unwrap_or(Timestamp::MIN)
+}
+
+fn disk(e: std::io::Error) -> Halt {
+    Halt::Broken(e.to_string())
+}
+
+fn broken(halt: Halt) -> String {
+    halt.told().to_string()
+}

@@ -1,0 +1,305 @@
+//! A job's row: all of it but the payload, which is written once and never again.
+//!
+//! Binary, with the history last, so that the scan at open reads only what scheduling needs and stays
+//! fast with a million jobs. Times are kept in microseconds.
+
+use jiff::Timestamp;
+
+use super::bytes::{Reader, Writer};
+use crate::{
+    base::Backoff,
+    store::{Due, Job, JobId, JobState, NewJob, Transition},
+};
+
+const FORMAT: u8 = 1;
+/// Transitions kept per job.
+const HISTORY: usize = 50;
+/// Bytes of history kept per job: with what else a row holds it stays within an inline page.
+const HISTORY_BYTES: usize = 4_000;
+/// Bytes of one note.
+const NOTE: usize = 500;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobRow {
+    pub kind: String,
+    pub key: String,
+    pub priority: i32,
+    pub due: Due,
+    pub deadline: Option<Timestamp>,
+    pub max_attempts: u32,
+    pub backoff: Backoff,
+    pub state: JobState,
+    pub attempts: u32,
+    pub epoch: u64,
+    pub owner: Option<String>,
+    pub leased_until: Option<Timestamp>,
+    pub created: Timestamp,
+    pub history: Vec<Transition>,
+}
+
+impl JobRow {
+    /// The row of a job that has just come in; the payload goes its own way.
+    pub fn new(spec: &NewJob, now: Timestamp) -> Self {
+        Self {
+            kind: spec.kind.clone(),
+            key: spec.key.clone(),
+            priority: spec.priority,
+            due: spec.due,
+            deadline: spec.deadline,
+            max_attempts: spec.max_attempts.max(1),
+            backoff: spec.backoff,
+            state: JobState::Ready,
+            attempts: 0,
+            epoch: 0,
+            owner: None,
+            leased_until: None,
+            created: now,
+            history: Vec::new(),
+        }
+    }
+
+    pub fn into_job(self, id: JobId, payload: serde_json::Value) -> Job {
+        Job {
+            id,
+            spec: NewJob {
+                kind: self.kind,
+                key: self.key,
+                payload,
+                priority: self.priority,
+                due: self.due,
+                deadline: self.deadline,
+                max_attempts: self.max_attempts,
+                backoff: self.backoff,
+            },
+            state: self.state,
+            attempts: self.attempts,
+            epoch: self.epoch,
+            owner: self.owner,
+            leased_until: self.leased_until,
+            created: self.created,
+            history: self.history,
+        }
+    }
+
+    /// Enters a state and notes it, dropping the oldest past the bounds.
+    pub fn enter(&mut self, state: JobState, note: Option<&str>, now: Timestamp) {
+        self.state = state;
+        if state != JobState::Leased {
+            self.owner = None;
+            self.leased_until = None;
+        }
+        self.history.push(Transition {
+            time: now,
+            state,
+            note: note.map(|n| cut(n, NOTE).to_owned()),
+        });
+        let mut bytes = 0;
+        let keep = self
+            .history
+            .iter()
+            .rev()
+            .take(HISTORY)
+            .take_while(|t| {
+                bytes += 16 + t.note.as_ref().map_or(0, String::len);
+                bytes <= HISTORY_BYTES
+            })
+            .count();
+        self.history.drain(..self.history.len() - keep);
+    }
+
+    pub fn overdue(&self, now: Timestamp) -> bool {
+        self.deadline.is_some_and(|d| d <= now)
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(160);
+        out.u8(FORMAT);
+        out.u8(state_number(self.state));
+        out.bytes(self.kind.as_bytes());
+        out.bytes(self.key.as_bytes());
+        out.u32(self.priority as u32);
+        match self.due {
+            Due::Now => out.u8(0),
+            Due::At(t) => {
+                out.u8(1);
+                out.i64(t.as_microsecond());
+            }
+            Due::AtChainTime(t) => {
+                out.u8(2);
+                out.u64(t);
+            }
+        }
+        time(self.deadline, &mut out);
+        out.u32(self.max_attempts);
+        out.u64(self.backoff.base_ms);
+        out.u64(self.backoff.cap_ms);
+        out.u32(self.attempts);
+        out.u64(self.epoch);
+        out.bytes(self.owner.as_deref().unwrap_or_default().as_bytes());
+        time(self.leased_until, &mut out);
+        out.i64(self.created.as_microsecond());
+        for t in &self.history {
+            out.i64(t.time.as_microsecond());
+            out.u8(state_number(t.state));
+            match &t.note {
+                None => out.u8(0),
+                Some(note) => {
+                    out.u8(1);
+                    out.bytes(note.as_bytes());
+                }
+            }
+        }
+        out
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (mut row, mut r) = Self::head(bytes)?;
+        while !r.0.is_empty() {
+            row.history.push(Transition {
+                time: at(r.i64()?)?,
+                state: state_of(r.u8()?)?,
+                note: match r.u8()? {
+                    0 => None,
+                    _ => Some(r.text()?),
+                },
+            });
+        }
+        Some(row)
+    }
+
+    /// All but the history.
+    pub fn decode_head(bytes: &[u8]) -> Option<Self> {
+        Self::head(bytes).map(|(row, _)| row)
+    }
+
+    fn head(bytes: &[u8]) -> Option<(Self, Reader<'_>)> {
+        let mut r = Reader(bytes);
+        if r.u8()? != FORMAT {
+            return None;
+        }
+        let row = Self {
+            state: state_of(r.u8()?)?,
+            kind: r.text()?,
+            key: r.text()?,
+            priority: r.u32()? as i32,
+            due: match r.u8()? {
+                0 => Due::Now,
+                1 => Due::At(at(r.i64()?)?),
+                2 => Due::AtChainTime(r.u64()?),
+                _ => return None,
+            },
+            deadline: read_time(&mut r)?,
+            max_attempts: r.u32()?,
+            backoff: Backoff {
+                base_ms: r.u64()?,
+                cap_ms: r.u64()?,
+            },
+            attempts: r.u32()?,
+            epoch: r.u64()?,
+            owner: Some(r.text()?).filter(|o| !o.is_empty()),
+            leased_until: read_time(&mut r)?,
+            created: at(r.i64()?)?,
+            history: Vec::new(),
+        };
+        Some((row, r))
+    }
+}
+
+/// The beginning of `text`, at most `max` bytes, whole characters.
+fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
+
+fn at(micros: i64) -> Option<Timestamp> {
+    Timestamp::from_microsecond(micros).ok()
+}
+
+fn time(t: Option<Timestamp>, out: &mut Vec<u8>) {
+    match t {
+        None => out.u8(0),
+        Some(t) => {
+            out.u8(1);
+            out.i64(t.as_microsecond());
+        }
+    }
+}
+
+fn read_time(r: &mut Reader<'_>) -> Option<Option<Timestamp>> {
+    Some(match r.u8()? {
+        0 => None,
+        _ => Some(at(r.i64()?)?),
+    })
+}
+
+const STATES: [JobState; 8] = [
+    JobState::Ready,
+    JobState::Scheduled,
+    JobState::Leased,
+    JobState::Retrying,
+    JobState::Done,
+    JobState::Dead,
+    JobState::Cancelled,
+    JobState::Expired,
+];
+
+fn state_number(state: JobState) -> u8 {
+    match state {
+        JobState::Ready => 0,
+        JobState::Scheduled => 1,
+        JobState::Leased => 2,
+        JobState::Retrying => 3,
+        JobState::Done => 4,
+        JobState::Dead => 5,
+        JobState::Cancelled => 6,
+        JobState::Expired => 7,
+    }
+}
+
+fn state_of(n: u8) -> Option<JobState> {
+    STATES.get(n as usize).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> JobRow {
+        let spec =
+            NewJob::new("deal", "deal:1:claim", serde_json::Value::Null).due(Due::AtChainTime(99));
+        let mut row = JobRow::new(&spec, Timestamp::from_second(1_000).unwrap());
+        row.priority = -3;
+        row.deadline = Some(Timestamp::from_second(5_000).unwrap());
+        row
+    }
+
+    #[test]
+    fn reads_back_whole_and_by_its_head() {
+        let mut row = row();
+        let now = Timestamp::from_second(1_001).unwrap();
+        row.enter(JobState::Scheduled, None, now);
+        row.enter(JobState::Retrying, Some("no éndpoint"), now);
+        let bytes = row.encode();
+        assert_eq!(JobRow::decode(&bytes), Some(row.clone()));
+        row.history.clear();
+        assert_eq!(JobRow::decode_head(&bytes), Some(row));
+        assert_eq!(JobRow::decode(&bytes[..bytes.len() - 1]), None);
+        for n in 0..8 {
+            assert_eq!(state_number(state_of(n).unwrap()), n);
+        }
+    }
+
+    #[test]
+    fn the_history_is_bounded_in_entries_and_in_bytes() {
+        let mut row = row();
+        let now = Timestamp::from_second(1_001).unwrap();
+        for _ in 0..60 {
+            row.enter(JobState::Leased, None, now);
+        }
+        assert_eq!(row.history.len(), HISTORY);
+        for _ in 0..60 {
+            row.enter(JobState::Retrying, Some(&"é".repeat(1_000)), now);
+        }
+        assert!(row.encode().len() < HISTORY_BYTES + 400);
+        assert!(row.history.len() >= 5);
+    }
+}

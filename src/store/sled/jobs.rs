@@ -1,0 +1,318 @@
+//! A job's steps, staged in a draft. Every step is a transition in the job's history and an event.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::{
+    draft::{Draft, Halt, unreadable},
+    jobrow::JobRow,
+    keys,
+};
+use crate::{
+    base::ids,
+    store::{
+        Due, Enqueued, EventDraft, JobId, JobOp, JobState, Lease, NewJob, Precondition, StoreError,
+    },
+};
+
+/// Bytes of a job's key and kind together; they stand in its row.
+const MAX_NAMES: usize = 1_000;
+
+impl Draft<'_> {
+    /// The unfinished job as this draft sees it.
+    fn unfinished(&self, id: JobId) -> Result<Option<JobRow>, Halt> {
+        if let Some(staged) = self.top.jobs.get(&id).or_else(|| self.below.jobs.get(&id)) {
+            return Ok(staged.clone());
+        }
+        match self.ground.tree.get(keys::job(keys::UNFINISHED, id))? {
+            None => Ok(None),
+            Some(bytes) => decode(id, &bytes).map(Some),
+        }
+    }
+
+    fn finished(&self, id: JobId) -> Result<Option<JobRow>, Halt> {
+        match self.row(&keys::job(keys::FINISHED, id))? {
+            None => Ok(None),
+            Some(bytes) => decode(id, &bytes).map(Some),
+        }
+    }
+
+    fn holder(&self, key: &str) -> Option<JobId> {
+        match self.top.keys.get(key).or_else(|| self.below.keys.get(key)) {
+            Some(staged) => *staged,
+            None => self.ground.index.holder(key),
+        }
+    }
+
+    /// The job, if this lease of it still holds.
+    pub(super) fn held(&self, lease: Lease) -> Result<Option<JobRow>, Halt> {
+        Ok(self
+            .unfinished(lease.job)?
+            .filter(|row| row.state == JobState::Leased && row.epoch == lease.epoch))
+    }
+
+    fn must_hold(&self, lease: Lease) -> Result<JobRow, Halt> {
+        self.held(lease)?
+            .ok_or(Halt::Refused(Precondition::LeaseHeld(lease)))
+    }
+
+    pub(super) fn can(&self, job: JobId, step: &str) -> Result<bool, Halt> {
+        match step {
+            "cancelled" => Ok(self
+                .unfinished(job)?
+                .is_some_and(|row| row.state != JobState::Leased)),
+            "requeued" => Ok(self
+                .finished(job)?
+                .is_some_and(|row| row.state != JobState::Done && self.holder(&row.key).is_none())),
+            _ => Err(StoreError::Misuse(format!(
+                "`{step}` is no step that can be asked for; cancelled and requeued are"
+            ))
+            .into()),
+        }
+    }
+
+    pub(super) fn job_op(&mut self, op: &JobOp) -> Result<Option<Enqueued>, Halt> {
+        match op {
+            JobOp::Enqueue(spec) => return self.enqueue(spec).map(Some),
+            JobOp::Extend { lease, until } => {
+                let mut row = self.must_hold(*lease)?;
+                row.leased_until = Some(*until);
+                self.top.jobs.insert(lease.job, Some(row));
+            }
+            JobOp::Finish(lease) => {
+                let row = self.must_hold(*lease)?;
+                self.step(lease.job, row, JobState::Done, "job.done", None)?;
+            }
+            JobOp::Fail { lease, error, last } => self.fail(*lease, error, *last)?,
+            JobOp::Reschedule { lease, due, note } => {
+                let mut row = self.must_hold(*lease)?;
+                row.attempts = row.attempts.saturating_sub(1);
+                row.due = *due;
+                let state = self.waiting(*due);
+                self.step(lease.job, row, state, "job.rescheduled", Some(note))?;
+            }
+            JobOp::HandBack(lease) => {
+                let mut row = self.must_hold(*lease)?;
+                row.attempts = row.attempts.saturating_sub(1);
+                row.due = Due::Now;
+                self.step(lease.job, row, JobState::Ready, "job.returned", None)?;
+            }
+            JobOp::Cancel { job, note } => {
+                let Some(row) = self.unfinished(*job)? else {
+                    return Err(refused(*job, "cancelled"));
+                };
+                if row.state == JobState::Leased {
+                    return Err(refused(*job, "cancelled"));
+                }
+                self.step(*job, row, JobState::Cancelled, "job.cancelled", Some(note))?;
+            }
+            JobOp::Requeue { job, note } => {
+                if !self.can(*job, "requeued")? {
+                    return Err(refused(*job, "requeued"));
+                }
+                let Some(mut row) = self.finished(*job)? else {
+                    return Err(refused(*job, "requeued"));
+                };
+                row.attempts = 0;
+                row.due = Due::Now;
+                row.deadline = row.deadline.filter(|d| *d > self.ground.now);
+                self.remove(keys::job(keys::FINISHED, *job));
+                self.top.keys.insert(row.key.clone(), Some(*job));
+                self.step(*job, row, JobState::Ready, "job.requeued", Some(note))?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn enqueue(&mut self, spec: &NewJob) -> Result<Enqueued, Halt> {
+        if let Some(holder) = self.holder(&spec.key) {
+            return Ok(Enqueued::Held(holder));
+        }
+        if spec.key.is_empty()
+            || spec.kind.is_empty()
+            || spec.key.len() + spec.kind.len() > MAX_NAMES
+        {
+            return Err(StoreError::Misuse(format!(
+                "a job's kind and key must be there and take at most {MAX_NAMES} bytes; `{}` with {} bytes of key does not",
+                spec.kind,
+                spec.key.len()
+            ))
+            .into());
+        }
+        let id = ids::new_id();
+        let payload = serde_json::to_vec(&spec.payload).map_err(|e| {
+            StoreError::Misuse(format!(
+                "the payload of `{}` cannot be written: {e}",
+                spec.key
+            ))
+        })?;
+        self.put_body(keys::job(keys::PAYLOAD, id), payload);
+        self.top.keys.insert(spec.key.clone(), Some(id));
+        let row = JobRow::new(spec, self.ground.now);
+        let state = self.waiting(spec.due);
+        self.step(id, row, state, "job.enqueued", None)?;
+        Ok(Enqueued::New(id))
+    }
+
+    fn fail(&mut self, lease: Lease, error: &str, last: bool) -> Result<(), Halt> {
+        let mut row = self.must_hold(lease)?;
+        if last || row.attempts >= row.max_attempts {
+            return self.step(lease.job, row, JobState::Dead, "job.dead", Some(error));
+        }
+        if row.overdue(self.ground.now) {
+            return self.step(
+                lease.job,
+                row,
+                JobState::Expired,
+                "job.expired",
+                Some(error),
+            );
+        }
+        let delay = row.backoff.delay(row.attempts.saturating_sub(1));
+        row.due = Due::At(later(self.ground.now, delay));
+        self.step(
+            lease.job,
+            row,
+            JobState::Retrying,
+            "job.retrying",
+            Some(error),
+        )
+    }
+
+    /// The store takes a job back from a worker that is gone: ready at once, the attempt counted.
+    pub(super) fn free(&mut self, id: JobId, note: &str) -> Result<(), Halt> {
+        let Some(mut row) = self
+            .unfinished(id)?
+            .filter(|row| row.state == JobState::Leased)
+        else {
+            return Ok(());
+        };
+        if row.attempts >= row.max_attempts {
+            return self.step(id, row, JobState::Dead, "job.dead", Some(note));
+        }
+        if row.overdue(self.ground.now) {
+            return self.step(id, row, JobState::Expired, "job.expired", Some(note));
+        }
+        row.due = Due::Now;
+        self.step(id, row, JobState::Ready, "job.freed", Some(note))
+    }
+
+    /// The store gives up a job that nobody started before its deadline.
+    pub(super) fn expire(&mut self, id: JobId) -> Result<(), Halt> {
+        match self.unfinished(id)? {
+            Some(row) if row.state != JobState::Leased && row.overdue(self.ground.now) => self
+                .step(
+                    id,
+                    row,
+                    JobState::Expired,
+                    "job.expired",
+                    Some("its deadline passed"),
+                ),
+            _ => Ok(()),
+        }
+    }
+
+    /// A worker takes a waiting job; `None` if it can no longer be taken.
+    pub(super) fn take(
+        &mut self,
+        id: JobId,
+        owner: &str,
+        until: Timestamp,
+    ) -> Result<Option<JobRow>, Halt> {
+        let Some(mut row) = self.unfinished(id)? else {
+            return Ok(None);
+        };
+        if row.state == JobState::Leased || row.overdue(self.ground.now) {
+            return Ok(None);
+        }
+        row.attempts += 1;
+        row.epoch += 1;
+        row.owner = Some(owner.to_owned());
+        row.leased_until = Some(until);
+        self.step(id, row.clone(), JobState::Leased, "job.leased", None)?;
+        Ok(self.top.jobs.get(&id).cloned().flatten())
+    }
+
+    /// A job that cannot be run as it stands.
+    pub(super) fn bury(&mut self, id: JobId, reason: &str) -> Result<(), Halt> {
+        match self.unfinished(id)? {
+            Some(row) => self.step(id, row, JobState::Dead, "job.dead", Some(reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Drops a finished job for good, if it still is what `finished_at` says.
+    pub(super) fn forget(&mut self, id: JobId, finished_at: Timestamp) -> Result<(), Halt> {
+        let same = self.finished(id)?.is_some_and(|row| {
+            row.history
+                .last()
+                .is_some_and(|t| t.time.as_microsecond() == finished_at.as_microsecond())
+        });
+        if same {
+            self.remove(keys::job(keys::FINISHED, id));
+            self.remove_body(&keys::job(keys::PAYLOAD, id), 0)?;
+        }
+        Ok(())
+    }
+
+    fn waiting(&self, due: Due) -> JobState {
+        let now = match due {
+            Due::Now => true,
+            Due::At(t) => t <= self.ground.now,
+            Due::AtChainTime(t) => t <= self.chain_time(),
+        };
+        if now {
+            JobState::Ready
+        } else {
+            JobState::Scheduled
+        }
+    }
+
+    fn step(
+        &mut self,
+        id: JobId,
+        mut row: JobRow,
+        state: JobState,
+        event: &str,
+        note: Option<&str>,
+    ) -> Result<(), Halt> {
+        let now = self.ground.now;
+        row.enter(state, note, now);
+        let mut data = json!({ "kind": row.kind, "key": row.key, "attempts": row.attempts });
+        if let Some(note) = row.history.last().and_then(|t| t.note.as_deref()) {
+            data["note"] = note.into();
+        }
+        self.append(&EventDraft {
+            kind: event.to_owned(),
+            subject: id.to_string(),
+            data,
+        })?;
+        if state.is_final() {
+            self.top.keys.insert(row.key.clone(), None);
+            self.put(keys::job(keys::FINISHED, id), row.encode());
+            self.top.jobs.insert(id, None);
+            if state != JobState::Dead {
+                self.top.finished.push((now, id));
+            }
+        } else {
+            self.top.jobs.insert(id, Some(row));
+        }
+        Ok(())
+    }
+}
+
+fn refused(job: JobId, step: &'static str) -> Halt {
+    Halt::Refused(Precondition::JobCan { job, step })
+}
+
+fn decode(id: JobId, bytes: &[u8]) -> Result<JobRow, Halt> {
+    JobRow::decode(bytes)
+        .ok_or_else(|| unreadable("jobs", id, "the row is not in a known form").into())
+}
+
+fn later(now: Timestamp, by: std::time::Duration) -> Timestamp {
+    SignedDuration::try_from(by)
+        .ok()
+        .and_then(|by| now.checked_add(by).ok())
+        .unwrap_or(Timestamp::MAX)
+}

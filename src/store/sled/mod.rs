@@ -1,0 +1,317 @@
+//! The embedded store: one sled tree, one committer thread.
+//!
+//! Promise: see [`crate::store`]. With durability `power` an answered commit is on the disk; with `process`
+//! it survives the process; with `relaxed` the last half second may be lost, in order. A commit whose caller
+//! stopped waiting for the answer may still happen. Reads see what is committed and synced ([`read`]).
+//!
+//! Assumes that nobody else touches the directory; a lock keeps a second node out ([`open`]). All leases
+//! found at open are orphans, since no other process can hold one, and are freed at once.
+//!
+//! Failure: a disk error or a panic in the committer makes the store failed; every call says so, and the
+//! node is asked to shut down.
+
+mod bytes;
+mod committer;
+mod draft;
+mod index;
+mod jobrow;
+mod jobs;
+mod keys;
+mod open;
+mod read;
+mod recover;
+mod rows;
+mod schema;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::{Semaphore, oneshot, watch};
+use uuid::Uuid;
+
+pub use open::OpenError;
+use open::Opened;
+
+use self::{committer::Message, schema::Schema};
+use super::{
+    Batch, CommitError, Committed, Cursor, Event, Job, JobId, JobState, LeaseRequest, Leased,
+    Query, Row, Store, StoreError, Watermark,
+};
+use crate::{base::Clock, config, telemetry::Tasks};
+
+/// The cursor whose head's time releases jobs that are due by chain time.
+pub const CHAIN_CURSOR: &str = "chain";
+
+/// Calls that may wait for the committer at once; more wait for their turn.
+const WAITING: usize = 4_096;
+
+/// What the committer and the readers share.
+pub(super) struct Shared {
+    pub(super) marks: watch::Sender<Watermark>,
+    /// Groups handed to the tree, and how many of them are synced.
+    pub(super) applied: AtomicU64,
+    pub(super) synced: watch::Sender<u64>,
+    pub(super) failed: OnceLock<String>,
+}
+
+impl Shared {
+    /// Final: every call answers with the reason from here on, those that wait too.
+    fn fail(&self, reason: &str) {
+        let _ = self.failed.set(reason.to_owned());
+        self.synced.send_replace(u64::MAX);
+        self.marks.send_modify(|mark| mark.change += 1);
+    }
+}
+
+pub struct SledStore {
+    shared: Arc<Shared>,
+    schema: Schema,
+    opened: RwLock<Option<Arc<Opened>>>,
+    id: Uuid,
+    epoch: u32,
+    inbox: mpsc::Sender<Message>,
+    permits: Arc<Semaphore>,
+    closing: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl SledStore {
+    /// Opens `data_dir/store`, making it if it is not there. Blocks while the store is read back.
+    pub fn open(
+        options: &config::Store,
+        data_dir: &Path,
+        clock: Clock,
+        tasks: &Tasks,
+    ) -> Result<Arc<Self>, OpenError> {
+        let schema = Schema::built_in().map_err(OpenError::Schema)?;
+        let (opened, identity) = open::open(options, data_dir, &schema)?;
+        let opened = Arc::new(opened);
+        let shared = Arc::new(Shared {
+            marks: watch::Sender::default(),
+            applied: AtomicU64::new(0),
+            synced: watch::Sender::default(),
+            failed: OnceLock::new(),
+        });
+        let committer = recover::committer(
+            shared.clone(),
+            opened.clone(),
+            schema.clone(),
+            options,
+            clock,
+            tasks,
+        )
+        .map_err(|reason| OpenError::Unreadable {
+            dir: data_dir.join("store"),
+            reason,
+        })?;
+        let (inbox, outbox) = mpsc::channel();
+        let beat = tasks.beat("committer");
+        let thread = std::thread::Builder::new()
+            .name("committer".to_owned())
+            .spawn(move || committer.run(&outbox, &beat))
+            .map_err(|source| OpenError::Io {
+                path: data_dir.join("store"),
+                source,
+            })?;
+        Ok(Arc::new(Self {
+            shared,
+            schema,
+            opened: RwLock::new(Some(opened)),
+            id: identity.id,
+            epoch: identity.epoch,
+            inbox,
+            permits: Arc::new(Semaphore::new(WAITING)),
+            closing: AtomicBool::new(false),
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+
+    fn opened(&self) -> Result<Arc<Opened>, StoreError> {
+        if let Some(reason) = self.shared.failed.get() {
+            return Err(StoreError::Failed(reason.clone()));
+        }
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        opened.clone().ok_or(StoreError::Closed)
+    }
+
+    /// Asks the committer and waits for its answer.
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>, tokio::sync::OwnedSemaphorePermit) -> Message,
+    ) -> Result<T, StoreError> {
+        let permit = self
+            .permits
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| StoreError::Closed)?;
+        if let Some(reason) = self.shared.failed.get() {
+            return Err(StoreError::Failed(reason.clone()));
+        }
+        if self.closing.load(Ordering::SeqCst) {
+            return Err(StoreError::Closed);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.inbox
+            .send(message(reply, permit))
+            .map_err(|_| self.gone())?;
+        answer.await.map_err(|_| self.gone())
+    }
+
+    /// Why nobody answered.
+    fn gone(&self) -> StoreError {
+        match self.shared.failed.get() {
+            Some(reason) => StoreError::Failed(reason.clone()),
+            None if self.closing.load(Ordering::SeqCst) => StoreError::Closed,
+            None => StoreError::Failed("the committer stopped".to_owned()),
+        }
+    }
+
+    /// A read that may take long, off the async threads.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Opened) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let opened = self.opened()?;
+        tokio::task::spawn_blocking(move || read(&opened))
+            .await
+            .map_err(|e| StoreError::Failed(format!("a read panicked: {e}")))?
+    }
+
+    fn stop(&self) -> Option<JoinHandle<()>> {
+        self.closing.store(true, Ordering::SeqCst);
+        let _ = self.inbox.send(Message::Stop);
+        self.thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        if let Some(thread) = self.stop() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SledStore {
+    async fn get(&self, table: &str, key: &str) -> Result<Option<Row>, StoreError> {
+        let row = read::row(&*self.opened()?, &self.schema, table, key)?;
+        self.shared.settled().await?;
+        Ok(row)
+    }
+
+    async fn scan(&self, query: Query) -> Result<Vec<Row>, StoreError> {
+        let schema = self.schema.clone();
+        let rows = self
+            .blocking(move |opened| read::scan(opened, &schema, &query))
+            .await?;
+        self.shared.settled().await?;
+        Ok(rows)
+    }
+
+    async fn cursor(&self, name: &str) -> Result<Option<Cursor>, StoreError> {
+        let cursor = read::cursor(&*self.opened()?, name)?;
+        self.shared.settled().await?;
+        Ok(cursor)
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        let job = read::job(&*self.opened()?, id)?;
+        self.shared.settled().await?;
+        Ok(job)
+    }
+
+    async fn jobs(
+        &self,
+        kind: Option<&str>,
+        state: Option<JobState>,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        let kind = kind.map(str::to_owned);
+        let jobs = self
+            .blocking(move |opened| read::jobs(opened, kind.as_deref(), state, after, limit))
+            .await?;
+        self.shared.settled().await?;
+        Ok(jobs)
+    }
+
+    async fn events(&self, since: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        let last = self.shared.marks.borrow().event;
+        self.blocking(move |opened| read::events(opened, since, last, limit))
+            .await
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Committed, CommitError> {
+        self.ask(|reply, _permit| Message::Commit {
+            batch,
+            reply,
+            _permit,
+        })
+        .await?
+    }
+
+    async fn lease(&self, request: LeaseRequest) -> Result<Leased, StoreError> {
+        self.ask(|reply, _permit| Message::Lease {
+            request,
+            reply,
+            _permit,
+        })
+        .await?
+    }
+
+    fn watch(&self) -> watch::Receiver<Watermark> {
+        self.shared.marks.subscribe()
+    }
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        let thread = self.stop();
+        let opened = self
+            .opened
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let done = tokio::task::spawn_blocking(move || {
+            if let Some(thread) = thread {
+                // Its panics were told as a failed store.
+                let _ = thread.join();
+            }
+            // Reads that still run let go soon; the lock is free once the last of them has.
+            let Some(mut opened) = opened else { return };
+            for _ in 0..500 {
+                match Arc::try_unwrap(opened) {
+                    Ok(last) => return drop(last),
+                    Err(shared) => opened = shared,
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        done.await
+            .map_err(|e| StoreError::Failed(format!("closing panicked: {e}")))?;
+        match self.shared.failed.get() {
+            Some(reason) => Err(StoreError::Failed(reason.clone())),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The guarded open: one process per directory, torn snapshots out of the way, the schema's step, and what
+//! the committer needs to know, read back from the rows.
+//!
+//! Nothing is ever deleted here: what sled could trip over is moved into `aside/`, and a store that cannot
+//! be read is left as it is, with a message that says what to do.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{FlockOperation, flock};
+use uuid::Uuid;
+
+use super::{bytes::Reader, keys, schema::Schema};
+use crate::config;
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "another node is running on {0}; stop it first, or give this one a data directory of its own"
+    )]
+    Locked(PathBuf),
+    #[error(
+        "the store in {dir} stands at schema step {found}, and this version knows only up to {known}; \
+         run the newer version again, or start on another data directory"
+    )]
+    Newer {
+        dir: PathBuf,
+        found: u32,
+        known: u32,
+    },
+    #[error(
+        "the store in {dir} cannot be read: {reason}; nothing was changed. Keep a copy of that directory, \
+         then restore a backup into an empty data directory, or start on another one"
+    )]
+    Unreadable { dir: PathBuf, reason: String },
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Schema(String),
+}
+
+/// The open files. Dropped in this order, so that the lock goes last.
+pub(super) struct Opened {
+    pub db: ::sled::Db,
+    file: File,
+    pub blobs: PathBuf,
+    _lock: File,
+}
+
+impl Opened {
+    /// What was flushed is on the disk: `fdatasync` of the file that holds the tree.
+    pub fn sync(&self) -> io::Result<()> {
+        rustix::fs::fdatasync(&self.file).map_err(io::Error::from)
+    }
+}
+
+/// Who this store is.
+pub(super) struct Identity {
+    pub id: Uuid,
+    pub epoch: u32,
+}
+
+pub(super) fn open(
+    options: &config::Store,
+    data_dir: &Path,
+    schema: &Schema,
+) -> Result<(Opened, Identity), OpenError> {
+    let dir = data_dir.join("store");
+    let tree_dir = dir.join("sled");
+    let blobs = dir.join("blobs");
+    for d in [&dir, &tree_dir, &blobs] {
+        fs::create_dir_all(d).map_err(at(d))?;
+    }
+    let lock = lock(&dir, data_dir)?;
+    clear_torn(&tree_dir, &dir, |name| name.ends_with(".generating"))?;
+    let db = match open_tree(options, &tree_dir) {
+        Ok(db) => db,
+        // A snapshot only shortens the open; without one the tree is read back from its log.
+        Err(::sled::Error::Corruption { .. }) if clear_torn(&tree_dir, &dir, |_| true)? > 0 => {
+            open_tree(options, &tree_dir).map_err(|e| unreadable(&dir, &e))?
+        }
+        Err(e) => return Err(unreadable(&dir, &e)),
+    };
+    let path = tree_dir.join("db");
+    let file = File::open(&path).map_err(at(&path))?;
+    let opened = Opened {
+        db,
+        file,
+        blobs,
+        _lock: lock,
+    };
+    let identity = identify(&opened, schema, &dir)?;
+    // From here on all that was read back is on the disk, names of files included.
+    opened.db.flush().map_err(|e| unreadable(&dir, &e))?;
+    opened.sync().map_err(at(&path))?;
+    for d in [&tree_dir, &opened.blobs, &dir, &data_dir.to_owned()] {
+        File::open(d).and_then(|f| f.sync_all()).map_err(at(d))?;
+    }
+    Ok((opened, identity))
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> OpenError {
+    move |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn unreadable(dir: &Path, e: &dyn std::fmt::Display) -> OpenError {
+    OpenError::Unreadable {
+        dir: dir.to_owned(),
+        reason: e.to_string(),
+    }
+}
+
+fn lock(dir: &Path, data_dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(at(&path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked(data_dir.to_owned())),
+        Err(e) => Err(at(&path)(e.into())),
+    }
+}
+
+/// Moves snapshot files aside; answers how many.
+fn clear_torn(
+    tree_dir: &Path,
+    dir: &Path,
+    torn: impl Fn(&str) -> bool,
+) -> Result<usize, OpenError> {
+    let mut moved = 0;
+    for entry in fs::read_dir(tree_dir).map_err(at(tree_dir))? {
+        let entry = entry.map_err(at(tree_dir))?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|n| n.starts_with("snap.") && torn(n)) else {
+            continue;
+        };
+        let aside = dir.join("aside");
+        fs::create_dir_all(&aside).map_err(at(&aside))?;
+        let to = aside.join(format!("{}-{name}", Uuid::now_v7().simple()));
+        fs::rename(entry.path(), &to).map_err(at(&to))?;
+        tracing::warn!(file = name, to = %to.display(), "a snapshot torn by a crash was moved aside");
+        moved += 1;
+    }
+    Ok(moved)
+}
+
+fn open_tree(options: &config::Store, dir: &Path) -> Result<::sled::Db, ::sled::Error> {
+    let started = Instant::now();
+    loop {
+        let opened = ::sled::Config::new()
+            .path(dir)
+            .cache_capacity(options.cache_mb * 1024 * 1024)
+            .mode(::sled::Mode::LowSpace)
+            .flush_every_ms(None)
+            .open();
+        match opened {
+            // We hold the directory's lock, so this is sled's own lock of a store that this process just
+            // closed and whose last thread has not let go yet.
+            Err(::sled::Error::Io(e))
+                if e.to_string().contains("lock")
+                    && started.elapsed() < Duration::from_secs(10) =>
+            {
+                thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Reads, or at the first open writes, who this store is; refuses one from a newer version.
+fn identify(opened: &Opened, schema: &Schema, dir: &Path) -> Result<Identity, OpenError> {
+    let tree = &opened.db;
+    let get = |name: &str| tree.get(keys::meta(name)).map_err(|e| unreadable(dir, &e));
+    let broken = |name: &str| unreadable(dir, &format!("its row `{name}` is not in a known form"));
+    let identity = match (get("id")?, get("epoch")?) {
+        (Some(id), Some(epoch)) => Identity {
+            id: Uuid::from_slice(&id).map_err(|_| broken("id"))?,
+            epoch: Reader(&epoch).u32().ok_or_else(|| broken("epoch"))?,
+        },
+        (None, None) if tree.is_empty() => Identity {
+            id: Uuid::now_v7(),
+            epoch: 1,
+        },
+        _ => return Err(broken("id")),
+    };
+    let found = match get("step")? {
+        Some(step) => Reader(&step).u32().ok_or_else(|| broken("step"))?,
+        None => 0,
+    };
+    if found > schema.step {
+        return Err(OpenError::Newer {
+            dir: dir.to_owned(),
+            found,
+            known: schema.step,
+        });
+    }
+    if found < schema.step {
+        let mut batch = ::sled::Batch::default();
+        batch.insert(keys::meta("id"), identity.id.as_bytes());
+        batch.insert(keys::meta("epoch"), &identity.epoch.to_le_bytes());
+        batch.insert(keys::meta("step"), &schema.step.to_le_bytes());
+        tree.apply_batch(batch).map_err(|e| unreadable(dir, &e))?;
+    }
+    Ok(identity)
+}

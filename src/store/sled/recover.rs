@@ -1,0 +1,141 @@
+//! What the committer knows, read back from the rows at open: the scheduling index, where the counters
+//! stand, which blobs are named. Orphaned leases are freed before anybody can ask.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use super::{
+    Opened, Shared,
+    bytes::Reader,
+    committer::{COUNTERS, Committer},
+    index::Index,
+    jobrow::JobRow,
+    keys, read,
+    rows::BlobRow,
+    schema::Schema,
+};
+use crate::{
+    base::Clock,
+    config,
+    store::{JobId, JobState, blobs, blobs::BlobWriter},
+    telemetry::Tasks,
+};
+
+pub(super) fn committer(
+    shared: Arc<Shared>,
+    opened: Arc<Opened>,
+    schema: Schema,
+    options: &config::Store,
+    clock: Clock,
+    tasks: &Tasks,
+) -> Result<Committer, String> {
+    let tree = &opened.db;
+    let mut index = Index::default();
+    let mut orphans = Vec::new();
+    for entry in tree.scan_prefix([keys::UNFINISHED]) {
+        let (id, row) = job(&entry.map_err(text)?, JobRow::decode_head)?;
+        if row.state == JobState::Leased {
+            orphans.push(id);
+        }
+        index.set(id, Some(&row));
+    }
+    let mut finished = Vec::new();
+    for entry in tree.scan_prefix([keys::FINISHED]) {
+        let (id, row) = job(&entry.map_err(text)?, JobRow::decode)?;
+        if let Some(last) = row.history.last().filter(|_| row.state != JobState::Dead) {
+            finished.push((last.time, id));
+        }
+    }
+    finished.sort_unstable();
+    let (sequence, counted) = match tree.get(keys::meta(COUNTERS)).map_err(text)? {
+        Some(bytes) => {
+            let mut r = Reader(&bytes);
+            r.u64()
+                .zip(r.u64())
+                .ok_or("the counters are not in a known form")?
+        }
+        None => (0, 0),
+    };
+    let (first, last) = event_bounds(tree)?;
+    // Retention may have taken every event; their numbers are never given again.
+    let event = counted.max(last.unwrap_or(0));
+    let first_event = first.unwrap_or(event + 1);
+    let chain_time = read::cursor(&opened, super::CHAIN_CURSOR)
+        .map_err(text)?
+        .and_then(|c| c.head_time)
+        .unwrap_or(0);
+    let writer = BlobWriter::open(&opened.blobs).map_err(text)?;
+    let live = live_blobs(&opened)?;
+    shared.marks.send_modify(|mark| mark.event = event);
+    tracing::info!(
+        unfinished_jobs = index.len(),
+        orphaned_leases = orphans.len(),
+        events = event,
+        "store opened"
+    );
+    let mut committer = Committer {
+        shared,
+        opened: opened.clone(),
+        schema,
+        options: options.clone(),
+        clock,
+        tasks: tasks.clone(),
+        index,
+        blobs: writer,
+        live,
+        finished: VecDeque::from(finished),
+        first_event,
+        event,
+        sequence,
+        chain_time,
+        dirty: false,
+        last_sync: Instant::now(),
+    };
+    committer.free_orphans(&orphans)?;
+    Ok(committer)
+}
+
+fn job(
+    (key, bytes): &(::sled::IVec, ::sled::IVec),
+    decode: fn(&[u8]) -> Option<JobRow>,
+) -> Result<(JobId, JobRow), String> {
+    keys::job_id(key)
+        .zip(decode(bytes))
+        .ok_or_else(|| format!("the row of job {} is not in a known form", hex::encode(key)))
+}
+
+/// The numbers of the oldest and of the newest event that are there.
+fn event_bounds(tree: &::sled::Tree) -> Result<(Option<u64>, Option<u64>), String> {
+    let number = |end: Option<::sled::Result<(::sled::IVec, ::sled::IVec)>>| {
+        end.transpose()
+            .map_err(text)
+            .map(|e| e.and_then(|(key, _)| keys::event_number(&key)))
+    };
+    let mut events = tree.scan_prefix([keys::EVENT]);
+    let last = number(events.next_back())?;
+    let first = number(tree.scan_prefix([keys::EVENT]).next())?;
+    Ok((first, last))
+}
+
+/// Blobs that rows name, by segment. A segment that none names is left over from a crash, and goes.
+fn live_blobs(opened: &Opened) -> Result<BTreeMap<u32, u64>, String> {
+    let mut live = BTreeMap::new();
+    for entry in opened.db.scan_prefix([keys::BLOB]) {
+        let (_, bytes) = entry.map_err(text)?;
+        let row = BlobRow::decode(&bytes).ok_or("the place of a blob is not in a known form")?;
+        *live.entry(row.at.segment).or_default() += 1;
+    }
+    for segment in blobs::segments(&opened.blobs).map_err(text)? {
+        if !live.contains_key(&segment) {
+            blobs::drop_segment(&opened.blobs, segment).map_err(text)?;
+        }
+    }
+    Ok(live)
+}
+
+fn text(e: impl ToString) -> String {
+    e.to_string()
+}

@@ -1,0 +1,128 @@
+//! The tables and index columns that `migrations/sled/` declares, and the step a store stands at.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::store::{IndexValue, StoreError};
+
+/// Every step, oldest first. A new file is added here.
+const STEPS: &[&str] = &[include_str!("../../../migrations/sled/0001.toml")];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColumnType {
+    Text,
+    Number,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    step: u32,
+    #[allow(dead_code)] // for people
+    about: String,
+    tables: BTreeMap<String, StepTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StepTable {
+    columns: BTreeMap<String, ColumnType>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    pub name: String,
+    pub columns: BTreeMap<String, ColumnType>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schema {
+    /// The newest step this build knows.
+    pub step: u32,
+    tables: BTreeMap<String, Table>,
+}
+
+impl Schema {
+    /// The schema this build was made with.
+    pub fn built_in() -> Result<Self, String> {
+        Self::parse(STEPS)
+    }
+
+    fn parse(steps: &[&str]) -> Result<Self, String> {
+        let mut tables: BTreeMap<String, Table> = BTreeMap::new();
+        for (at, text) in (1..).zip(steps) {
+            let step: Step =
+                toml::from_str(text).map_err(|e| format!("schema step {at} is unreadable: {e}"))?;
+            if step.step != at {
+                return Err(format!("schema step {at} calls itself {}", step.step));
+            }
+            for (name, table) in step.tables {
+                tables
+                    .entry(name.clone())
+                    .or_insert_with(|| Table {
+                        name,
+                        columns: BTreeMap::new(),
+                    })
+                    .columns
+                    .extend(table.columns);
+            }
+        }
+        Ok(Self {
+            step: steps.len() as u32,
+            tables,
+        })
+    }
+
+    pub fn table(&self, name: &str) -> Result<&Table, StoreError> {
+        self.tables.get(name).ok_or_else(|| {
+            StoreError::Misuse(format!(
+                "there is no table `{name}` in schema step {}",
+                self.step
+            ))
+        })
+    }
+}
+
+impl Table {
+    /// The column's type, if `value` may stand in it.
+    pub fn column(&self, name: &str, value: Option<&IndexValue>) -> Result<ColumnType, StoreError> {
+        let declared = self.columns.get(name).copied().ok_or_else(|| {
+            StoreError::Misuse(format!("the table `{}` has no column `{name}`", self.name))
+        })?;
+        match (declared, value) {
+            (_, None)
+            | (ColumnType::Text, Some(IndexValue::Text(_)))
+            | (ColumnType::Number, Some(IndexValue::Number(_))) => Ok(declared),
+            _ => Err(StoreError::Misuse(format!(
+                "the column `{}.{name}` holds a {declared:?}, not what was given",
+                self.name
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_schema_reads_and_knows_its_columns() {
+        let schema = Schema::built_in().unwrap();
+        let deals = schema.table("deals").unwrap();
+        assert_eq!(deals.column("status", None).unwrap(), ColumnType::Text);
+        assert!(deals.column("status", Some(&7.into())).is_err());
+        assert!(deals.column("nothing", None).is_err());
+        assert!(schema.table("nothing").is_err());
+    }
+
+    #[test]
+    fn steps_build_on_each_other_and_must_be_in_order() {
+        let one = "step = 1\nabout = \"\"\n[tables.a]\ncolumns = { x = \"text\" }";
+        let two = "step = 2\nabout = \"\"\n[tables.a]\ncolumns = { y = \"number\" }";
+        let schema = Schema::parse(&[one, two]).unwrap();
+        assert_eq!(schema.table("a").unwrap().columns.len(), 2);
+        assert!(Schema::parse(&[two]).is_err());
+    }
+}
