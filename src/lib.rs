@@ -3,10 +3,12 @@
 //! `ARCHITECTURE.md` is the map of the rooms below and of who may call whom.
 
 pub mod base;
+pub mod catalog;
 pub mod chain;
 pub mod config;
 pub mod devchain;
 pub mod market;
+pub mod network;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

@@ -4,10 +4,12 @@ pub mod backoff;
 pub mod clock;
 pub mod duration;
 pub mod ids;
+pub mod money;
 pub mod secret;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
 pub use duration::Span;
+pub use money::Decimal;
 pub use jiff::Timestamp;
 pub use secret::Secret;

@@ -1,14 +1,68 @@
 //! Floor 1: what can be configured. A file per section, each plain data with defaults and a check that
 //! reports every mistake at once (key, what is wrong, what is allowed), never only the first.
 
+mod api;
+mod catalog;
 mod chain;
+mod load;
+mod node;
+mod coordinator;
+mod network;
 mod problems;
-mod signer;
 mod queue;
+mod requests;
+mod signer;
 mod store;
+mod supplier;
+mod telemetry;
 
+use serde::Serialize;
+
+pub use api::Api;
+pub use catalog::{Catalog, Item, Media, Price};
 pub use chain::Chain;
+pub use load::ConfigError;
+pub use node::Node;
+pub use coordinator::Coordinator;
+pub use network::{Identity, Network};
 pub use problems::Problems;
-pub use signer::Signer;
 pub use queue::Queue;
+pub use requests::Requests;
+pub use signer::Signer;
 pub use store::{Durability, Store};
+pub use supplier::Supplier;
+pub use telemetry::{LogFormat, Telemetry};
+
+/// Declares [`Config`] once: its fields, how each section is read, and which are checked.
+macro_rules! sections {
+    ($($(#[$doc:meta])* $name:ident: $section:ident,)*) => {
+        /// The whole configuration of a node.
+        #[derive(Clone, Debug, Default, Serialize)]
+        pub struct Config {
+            $($(#[$doc])* pub $name: $section,)*
+        }
+
+        impl Config {
+            const SECTIONS: &[&str] = &[$(stringify!($name)),*];
+
+            fn from_sections(root: &mut toml::Table, problems: &mut Problems) -> Self {
+                Self { $($name: load::section(root, stringify!($name), problems),)* }
+            }
+
+            /// Adds what is wrong with any section to `problems`.
+            pub fn check(&self, problems: &mut Problems) {
+                $(self.$name.check(problems);)*
+            }
+        }
+    };
+}
+
+sections! {
+    node: Node,
+    supplier: Supplier,
+    network: Network,
+    requests: Requests,
+    catalog: Catalog,
+    api: Api,
+    telemetry: Telemetry,
+}

@@ -4,12 +4,13 @@
 
 use alloy::primitives::U256;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
 /// A decimal number that is not negative, exactly as written: `units` / 10^`scale`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Decimal {
     units: U256,
     scale: u8,
@@ -56,6 +57,22 @@ impl Decimal {
         }
     }
 
+    /// `units` / 10^`scale`, for constants that need no parsing.
+    pub fn new(units: u64, scale: u8) -> Decimal {
+        Decimal {
+            units: U256::from(units),
+            scale,
+        }
+    }
+
+    /// The exact sum, unless it has too many digits.
+    pub fn checked_add(&self, other: Decimal) -> Option<Decimal> {
+        let scale = self.scale.max(other.scale);
+        let at_scale = |d: &Decimal| d.units.checked_mul(power_of_ten(scale - d.scale)?);
+        let units = at_scale(self)?.checked_add(at_scale(&other)?)?;
+        Some(Decimal { units, scale })
+    }
+
     pub fn is_zero(&self) -> bool {
         self.units.is_zero()
     }
@@ -70,6 +87,31 @@ impl Decimal {
         self
     }
 }
+
+/// By value: 0.5 equals 0.50.
+impl Ord for Decimal {
+    fn cmp(&self, other: &Decimal) -> Ordering {
+        // Texts without zeros at either end compare digit by digit once their whole parts are equally long.
+        let (a, b) = (self.to_string(), other.to_string());
+        let (a_whole, a_fraction) = a.split_once('.').unwrap_or((&a, ""));
+        let (b_whole, b_fraction) = b.split_once('.').unwrap_or((&b, ""));
+        (a_whole.len(), a_whole, a_fraction).cmp(&(b_whole.len(), b_whole, b_fraction))
+    }
+}
+
+impl PartialOrd for Decimal {
+    fn partial_cmp(&self, other: &Decimal) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Decimal {
+    fn eq(&self, other: &Decimal) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Decimal {}
 
 impl From<u64> for Decimal {
     fn from(whole: u64) -> Decimal {
@@ -243,6 +285,16 @@ mod tests {
             assert_eq!(units(text, decimals), Ok(U256::from(amount)));
         }
         assert_eq!(format_amount(U256::MAX, 255).len(), 257);
+    }
+
+    #[test]
+    fn decimals_compare_and_add_by_value() {
+        let d = |text: &str| text.parse::<Decimal>().unwrap();
+        assert_eq!(d("0.50"), d("0.5"));
+        assert!(d("9.9") < d("10"));
+        assert!(d("0.09") < d("0.1"));
+        assert!(d("1.5") > d("1.49999"));
+        assert_eq!(d("0.75").checked_add(d("0.5")), Some(d("1.25")));
     }
 
     #[test]

@@ -1,0 +1,76 @@
+//! Floor 7: the node over HTTP.
+//!
+//! Two faces of one router: [`public`] on the TCP listener that nginx stands in front of, and [`control`] on
+//! a unix socket (mode 0600) in the data directory, where the same user is the administrator. Refusals are
+//! problems by RFC 9457 ([`Problem`]) with stable types.
+
+mod admin;
+mod events;
+mod probes;
+mod problem;
+mod serve;
+mod service;
+
+use std::sync::Arc;
+
+use axum::{Router, routing::get};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer};
+
+pub use probes::{Lights, Phase};
+pub use problem::Problem;
+pub use serve::{BindError, BoundServer, bind_control, bind_public, metrics_routes};
+
+use crate::{config, deals::Deals, store::SharedStore};
+
+/// What the handlers need; cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    pub store: SharedStore,
+    pub deals: Deals,
+    pub lights: Arc<dyn Lights>,
+    pub phase: watch::Receiver<Phase>,
+    /// Ends the streams.
+    pub stopping: CancellationToken,
+    pub config: config::Api,
+}
+
+/// What anybody may call.
+pub fn public(api: Api, extra: Router) -> Router {
+    let routes = shared(false).nest("/api/v1/service", service::routes());
+    finish(api, routes, extra)
+}
+
+/// What the machine's own user may call: the public routes, the admin routes, and every event.
+pub fn control(api: Api, extra: Router) -> Router {
+    let routes = shared(true)
+        .nest("/api/v1/service", service::routes())
+        .nest("/api/v1/admin", admin::routes());
+    finish(api, routes, extra)
+}
+
+fn shared(all_events: bool) -> Router<Api> {
+    Router::new()
+        .route("/health", get(probes::health))
+        .route("/ready", get(probes::ready))
+        .route(
+            "/api/v1/events",
+            get(move |api, query| events::list(api, query, all_events)),
+        )
+}
+
+fn finish(api: Api, routes: Router<Api>, extra: Router) -> Router {
+    let max_body = api.config.max_body;
+    routes
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(axum::middleware::from_fn_with_state(
+            api.clone(),
+            serve::while_draining,
+        ))
+        .with_state(api)
+        .merge(extra)
+        .layer(RequestBodyLimitLayer::new(max_body))
+        .layer(CatchPanicLayer::custom(problem::panicked))
+}

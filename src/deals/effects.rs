@@ -1,0 +1,218 @@
+//! What follows from the market's logs: records, events and the jobs that are due.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::primitives::{Address, B256};
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::{
+    JOB_KIND,
+    record::{DealRecord, Seen},
+    rules::next_step,
+};
+use crate::{
+    chain::{DealReader, Effects, EffectsError, MarketEvent, MarketLog},
+    market::{DealStatus, Step},
+    store::{Batch, Due, NewJob, Record, SharedStore, fetch},
+};
+
+/// Builds the batch for a range of logs; the follower commits it with its cursor.
+pub struct DealEffects {
+    pub store: SharedStore,
+    pub supplier: B256,
+}
+
+/// A record on its way, and the version it was read at (`None`: new).
+struct Draft {
+    record: DealRecord,
+    version: Option<u64>,
+    changed: bool,
+}
+
+#[async_trait]
+impl Effects for DealEffects {
+    async fn effects(
+        &self,
+        logs: &[MarketLog],
+        deals: &dyn DealReader,
+    ) -> Result<Batch, EffectsError> {
+        let mut drafts = self.drafts(logs, deals).await?;
+        let mut batch = Batch::new();
+        for log in logs {
+            let Some((draft, status, sender)) = ours(&mut drafts, log) else {
+                continue;
+            };
+            let seen = Seen {
+                status,
+                block: log.block,
+                time: log.block_time,
+                transaction: log.tx_hash,
+                log_index: log.log_index,
+                sender,
+            };
+            if draft.record.see(seen) {
+                draft.changed = true;
+                draft.record.tell(log, &mut batch);
+            }
+        }
+        for draft in drafts.into_values().filter(|d| d.changed) {
+            match draft.version {
+                Some(version) => batch.update(&draft.record, version),
+                None => batch.insert(&draft.record),
+            }?;
+            let record = &draft.record;
+            if let Some((step, due)) = next_step(&record.terms, record.status) {
+                batch.enqueue(step_job(record.id, step, due));
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Takes back what these logs said. A deal that is on no branch any more has no record; a step that
+    /// becomes due again gets its job again.
+    async fn reverted(
+        &self,
+        logs: &[MarketLog],
+        deals: &dyn DealReader,
+    ) -> Result<Batch, EffectsError> {
+        let mut drafts = self.drafts(logs, deals).await?;
+        let mut batch = Batch::new();
+        for log in logs {
+            if let Some((draft, ..)) = ours(&mut drafts, log) {
+                draft.changed |= draft.record.unsee(log.tx_hash, log.log_index);
+            }
+        }
+        for draft in drafts.into_values().filter(|d| d.changed) {
+            let Some(version) = draft.version else {
+                continue;
+            };
+            let record = &draft.record;
+            if record.history.is_empty() {
+                batch.delete::<DealRecord>(&record.key());
+                continue;
+            }
+            batch.update(record, version)?;
+            if let Some((step, due)) = next_step(&record.terms, record.status) {
+                batch.enqueue(step_job(record.id, step, due));
+            }
+        }
+        Ok(batch)
+    }
+}
+
+/// The draft that a status log belongs to, unless it is another supplier's.
+fn ours<'a>(
+    drafts: &'a mut BTreeMap<B256, Draft>,
+    log: &MarketLog,
+) -> Option<(&'a mut Draft, DealStatus, Address)> {
+    match &log.event {
+        MarketEvent::Status {
+            offer_id,
+            status,
+            sender,
+        } => Some((drafts.get_mut(offer_id)?, *status, *sender)),
+        _ => None,
+    }
+}
+
+impl DealRecord {
+    /// Two events for one log: ours by name, and the one that everybody may see.
+    fn tell(&self, log: &MarketLog, batch: &mut Batch) {
+        let data = json!({
+            "status": self.status,
+            "block": log.block,
+            "time": log.block_time,
+            "transaction": log.tx_hash,
+            "buyer": self.terms.buyer,
+            "price": self.terms.price.to_string(),
+            "asset": self.terms.asset,
+        });
+        let public = json!({
+            "event": "Status",
+            "deal": self.id,
+            "status": self.status,
+            "block": log.block,
+            "transaction": log.tx_hash,
+        });
+        batch
+            .event(event_kind(self.status), self.id.to_string(), data)
+            .event("contract_event", self.id.to_string(), public);
+    }
+}
+
+impl DealEffects {
+    /// The records that these logs touch and that are ours: the stored ones, and new ones read from chain.
+    async fn drafts(
+        &self,
+        logs: &[MarketLog],
+        reader: &dyn DealReader,
+    ) -> Result<BTreeMap<B256, Draft>, EffectsError> {
+        let ids: BTreeSet<B256> = logs
+            .iter()
+            .filter_map(|log| match &log.event {
+                MarketEvent::Status { offer_id, .. } => Some(*offer_id),
+                _ => None,
+            })
+            .collect();
+        let mut drafts = BTreeMap::new();
+        let mut unknown = Vec::new();
+        for id in ids {
+            match fetch::<DealRecord>(&*self.store, &id.to_string()).await? {
+                Some(held) => {
+                    drafts.insert(id, Draft::new(held.value, Some(held.version)));
+                }
+                None => unknown.push(id),
+            }
+        }
+        // Whose a deal is never changes and is remembered, so that other suppliers' deals are read once.
+        let suppliers = reader.suppliers(&unknown).await?;
+        unknown.retain(|id| suppliers.get(id) == Some(&self.supplier));
+        for (id, deal) in reader.deals(&unknown).await? {
+            if let Some(deal) = deal {
+                drafts.insert(id, Draft::new(DealRecord::new(id, deal), None));
+            }
+        }
+        Ok(drafts)
+    }
+}
+
+impl Draft {
+    fn new(record: DealRecord, version: Option<u64>) -> Self {
+        Self {
+            record,
+            version,
+            changed: false,
+        }
+    }
+}
+
+/// The job that takes a step once chain time has reached `due` (0: at once).
+pub(super) fn step_job(deal: B256, step: Step, due: u64) -> NewJob {
+    let job = NewJob::new(
+        JOB_KIND,
+        format!("{JOB_KIND}:{deal}:{step}"),
+        json!({ "deal": deal, "step": step }),
+    );
+    let mut job = if due == 0 {
+        job
+    } else {
+        job.due(Due::AtChainTime(due))
+    };
+    // A deal is money: it is tried for about a year before somebody must look.
+    job.max_attempts = 100_000;
+    job
+}
+
+fn event_kind(status: DealStatus) -> &'static str {
+    match status {
+        DealStatus::Created => "deal.created",
+        DealStatus::Claimed => "deal.claimed",
+        DealStatus::Rejected => "deal.rejected",
+        DealStatus::Refunded => "deal.refunded",
+        DealStatus::Cancelled => "deal.cancelled",
+        DealStatus::CheckedIn => "deal.checked_in",
+        DealStatus::CheckedOut => "deal.checked_out",
+        DealStatus::Disputed => "deal.disputed",
+    }
+}

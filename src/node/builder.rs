@@ -1,0 +1,222 @@
+//! What a node is made of, and the order it is put together in.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use axum::Router;
+use tokio::sync::watch;
+
+use super::{Node, lights::NodeLights};
+use crate::{
+    api::{self, Api, Phase},
+    base::Clock,
+    catalog::{HourlyCatalog, OfferBuilder},
+    chain::{self, Contracts, Follower, Sender},
+    config::Config,
+    deals::{self, DealEffects, Deals},
+    market::DigestSigner,
+    network::Peer,
+    queue::{Handler, Queue},
+    requests::{self, Answer, Intake, Rules},
+    shutdown::Shutdown,
+    store::sled::SledStore,
+    telemetry::{Metrics, Policy, Tasks},
+};
+
+/// Why a node did not start. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the configuration has mistakes:\n{0}")]
+    Config(crate::config::Problems),
+    #[error("cannot use the data directory {path}: {source}; set node.data_dir to one that can be written", path = path.display())]
+    DataDir {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Store(#[from] crate::store::sled::OpenError),
+    #[error(transparent)]
+    Chain(#[from] chain::ChainError),
+    #[error(transparent)]
+    Signer(#[from] chain::KeyError),
+    #[error(transparent)]
+    Network(#[from] crate::network::NetworkError),
+    #[error(transparent)]
+    Bind(#[from] api::BindError),
+}
+
+/// Collects what differs from the plain node.
+pub struct NodeBuilder {
+    config: Config,
+    offers: Option<Arc<dyn OfferBuilder>>,
+    routes: Router,
+    handlers: BTreeMap<String, Arc<dyn Handler>>,
+}
+
+impl NodeBuilder {
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            config,
+            offers: None,
+            routes: Router::new(),
+            handlers: BTreeMap::new(),
+        }
+    }
+
+    /// Answers requests with these offers instead of the config's catalogue.
+    pub fn offers(mut self, builder: impl OfferBuilder) -> Self {
+        self.offers = Some(Arc::new(builder));
+        self
+    }
+
+    /// Further public routes.
+    pub fn routes(mut self, routes: Router) -> Self {
+        self.routes = self.routes.merge(routes);
+        self
+    }
+
+    /// A handler for jobs of a kind of your own.
+    pub fn handler(mut self, kind: impl Into<String>, handler: impl Handler) -> Self {
+        self.handlers.insert(kind.into(), Arc::new(handler));
+        self
+    }
+
+    /// Puts the rooms together and starts their loops. What only needs waiting for (a coordinator, an RPC
+    /// endpoint) does not fail the start: it is named by `/ready` and retried.
+    pub async fn start(self, shutdown: Shutdown) -> Result<Node, StartError> {
+        let Self {
+            config,
+            offers,
+            routes,
+            handlers,
+        } = self;
+        let mut problems = Default::default();
+        config.check(&mut problems);
+        if !problems.is_empty() {
+            return Err(StartError::Config(problems));
+        }
+        chain::install_crypto();
+        let data_dir = &config.node.data_dir;
+        std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir {
+            path: data_dir.clone(),
+            source,
+        })?;
+        let clock = Clock::system();
+        let metrics = Metrics::new();
+        let base = Tasks::new(clock.clone(), metrics.clone(), shutdown.clone());
+        // Groups are stopped in the order of their names here, see `running`.
+        let (sources, work, faces) = (base.group(), base.group(), base.group());
+        let (phase, phase_seen) = watch::channel(Phase::Starting);
+
+        let signer: Arc<dyn DigestSigner> = chain::load_signer(&config.signer)?;
+        let contracts = Contracts::new(&config.chain, &work)?;
+        let store = SledStore::open(&config.store, data_dir, clock.clone(), &base).await?;
+        let control = api::bind_control(&config.node.control_socket())?;
+        let public = api::bind_public(config.api.listen).await?;
+        let metrics_server = match config.telemetry.metrics {
+            Some(listen) => Some(api::bind_public(listen).await?),
+            None => None,
+        };
+
+        let (peer, inbound) = Peer::start(&config.network, data_dir, &work)?;
+        let sender = Sender::start(
+            contracts.clone(),
+            store.clone(),
+            signer.clone(),
+            &config.chain,
+            &work,
+        );
+        let deals = Deals {
+            store: store.clone(),
+            contracts: contracts.clone(),
+            sender: sender.clone(),
+            signer: signer.clone(),
+        };
+        let builder = offers.unwrap_or_else(|| Arc::new(HourlyCatalog::new(config.catalog.clone())));
+        let answer = Answer {
+            store: store.clone(),
+            clock: clock.clone(),
+            builder,
+            signer,
+            domain: contracts.domain(),
+            supplier: config.supplier.id,
+            peer: peer.clone(),
+            offer_expire: config.requests.offer_expire,
+            max_offers: config.requests.max_offers,
+        };
+        let mut queue = Queue::builder(store.clone(), clock.clone(), &work, &config.queue)
+            .handler(requests::JOB_KIND, Arc::new(answer))
+            .handler(deals::JOB_KIND, Arc::new(deals.clone()));
+        for (kind, handler) in handlers {
+            queue = queue.handler(kind, handler);
+        }
+        let queue = queue.start();
+
+        let effects = DealEffects {
+            store: store.clone(),
+            supplier: config.supplier.id,
+        };
+        let follower = Follower::start(
+            contracts,
+            store.clone(),
+            Arc::new(effects),
+            &config.chain,
+            &sources,
+        );
+        Intake::new(
+            store.clone(),
+            clock,
+            Rules {
+                max_lifetime: config.requests.max_lifetime,
+            },
+            config.requests.republish,
+            metrics.clone(),
+        )
+        .start(inbound, &sources);
+
+        let api = Api {
+            store: store.clone(),
+            deals,
+            lights: Arc::new(NodeLights {
+                register: base.register.clone(),
+                shutdown: shutdown.clone(),
+                peer: peer.clone(),
+                follower,
+                queue: queue.clone(),
+            }),
+            phase: phase_seen,
+            stopping: faces.stopping().clone(),
+            config: config.api.clone(),
+        };
+        let api_address = public.address();
+        let metrics_address = metrics_server.as_ref().map(api::BoundServer::address);
+        serve(&faces, "api", public, api::public(api.clone(), routes.clone()));
+        serve(&faces, "control", control, api::control(api, routes));
+        if let Some(server) = metrics_server {
+            serve(&faces, "metrics", server, api::metrics_routes(metrics));
+        }
+        phase.send_replace(Phase::Running);
+        tracing::info!(api = api_address, data_dir = %data_dir.display(), "ready");
+        Ok(Node {
+            api_address,
+            metrics_address,
+            grace: config.node.grace.0,
+            control_socket: config.node.control_socket(),
+            shutdown,
+            phase,
+            sources,
+            work,
+            faces,
+            base,
+            queue,
+            store,
+        })
+    }
+}
+
+fn serve(tasks: &Tasks, name: &'static str, server: api::BoundServer, router: Router) {
+    let server = Arc::new(server);
+    tasks.spawn(name, Policy::default(), move |beat| {
+        let (server, router) = (server.clone(), router.clone());
+        async move { server.serve(router, beat).await }
+    });
+}

@@ -1,0 +1,45 @@
+//! What the probes see of the whole node.
+
+use serde_json::{Value, json};
+
+use crate::{
+    api::Lights,
+    chain::Follower,
+    network::Peer,
+    queue::Queue,
+    shutdown::Shutdown,
+    telemetry::{
+        LoopHealth,
+        health::{Degraded, Register},
+    },
+};
+
+pub struct NodeLights {
+    pub register: Register,
+    pub shutdown: Shutdown,
+    pub peer: Peer,
+    pub follower: Follower,
+    pub queue: Queue,
+}
+
+impl Lights for NodeLights {
+    fn loops(&self) -> Vec<LoopHealth> {
+        self.register.loops()
+    }
+
+    fn degraded(&self) -> Vec<Degraded> {
+        self.register.degraded()
+    }
+
+    fn details(&self) -> Value {
+        json!({
+            "coordinators": self.peer.status(),
+            "chain": self.follower.status(),
+            "queue": self.queue.status(),
+        })
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.shutdown.failure().map(str::to_owned)
+    }
+}

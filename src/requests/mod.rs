@@ -1,0 +1,19 @@
+//! Floor 6: a request heard becomes offers.
+//!
+//! Promise: a request is committed, with the job that answers it, before anything follows from it; it has
+//! one set of offer ids per request and content, however often it is heard and whenever the node is killed;
+//! an offer is committed before it is published. What is malformed, expired or heard before is counted and
+//! dropped.
+
+mod answer;
+mod intake;
+mod record;
+mod validate;
+
+pub use answer::Answer;
+pub use intake::Intake;
+pub use record::{OfferRecord, RequestRecord, RequestState};
+pub use validate::{Refusal, Rules};
+
+/// The kind of job that answers a request.
+pub const JOB_KIND: &str = "request";
