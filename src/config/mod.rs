@@ -3,6 +3,7 @@
 
 mod api;
 mod catalog;
+mod chain;
 mod coordinator;
 mod load;
 mod network;
@@ -10,6 +11,7 @@ mod node;
 mod problems;
 mod queue;
 mod requests;
+mod signer;
 mod store;
 mod supplier;
 mod telemetry;
@@ -18,6 +20,7 @@ use serde::Serialize;
 
 pub use api::Api;
 pub use catalog::{Catalog, Item, Media, Price};
+pub use chain::Chain;
 pub use coordinator::Coordinator;
 pub use load::ConfigError;
 pub use network::{Identity, Network};
@@ -25,6 +28,7 @@ pub use node::Node;
 pub use problems::Problems;
 pub use queue::Queue;
 pub use requests::Requests;
+pub use signer::Signer;
 pub use store::{Durability, Store};
 pub use supplier::Supplier;
 pub use telemetry::{LogFormat, Telemetry};
@@ -56,6 +60,8 @@ macro_rules! sections {
 sections! {
     node: Node,
     supplier: Supplier,
+    signer: Signer,
+    chain: Chain,
     network: Network,
     store: Store,
     queue: Queue,
