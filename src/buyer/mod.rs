@@ -48,8 +48,6 @@ pub enum BuyerError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Sign(#[from] SignError),
-    #[error("the request cannot be written: {0}")]
-    Unwritable(String),
     #[error("not connected to the coordinator within {0:?}")]
     NotConnected(Duration),
     #[error("the transaction of `{step}` did not end well: {reason}")]
@@ -115,9 +113,7 @@ impl Buyer {
             topic,
             query,
         );
-        let text = request
-            .to_text()
-            .map_err(|e| BuyerError::Unwritable(e.to_string()))?;
+        let text = request.to_text();
         self.peer.subscribe(&request.id.to_string()).await;
         self.peer.publish(topic, text.into_bytes()).await?;
         Ok(request)
