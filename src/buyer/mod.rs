@@ -63,13 +63,6 @@ pub struct Offers {
     pub first: Option<Instant>,
 }
 
-impl Offers {
-    /// How long after `start` the first good offer was there.
-    pub fn first_after(&self, start: Instant) -> Duration {
-        self.first.map_or(Duration::ZERO, |first| first - start)
-    }
-}
-
 impl Buyer {
     /// Connects to the coordinator and the chain; `store` is the buyer's own.
     pub fn start(

@@ -1,9 +1,12 @@
 //! `tradewind demo`: a real trade on this machine, told as it happens.
 
-use std::io::{IsTerminal, Write};
+use std::{
+    io::{IsTerminal, Write},
+    time::Duration,
+};
 
 use tradewind::{
-    demo::{Progress, Trader, World, WorldOptions},
+    demo::{Progress, TradeReport, Trader, World, WorldOptions, ms},
     telemetry::logs,
 };
 
@@ -32,7 +35,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
 async fn trade(args: &Args) -> Result<(), Failure> {
     let mut story = Story {
         quiet: args.json,
-        colour: std::io::stdout().is_terminal(),
+        terminal: std::io::stdout().is_terminal(),
     };
     story.say("Tradewind demo: a coordinator, a chain with the market's contracts, a node and a buyer, all on this machine.");
     let world = World::start(WorldOptions::default()).await?;
@@ -40,13 +43,10 @@ async fn trade(args: &Args) -> Result<(), Failure> {
     story.say(&format!("chain        {} (anvil, chain id 31337)", world.chain.url()));
     story.say(&format!("supplier     {}", world.chain.supplier_id));
     story.say("");
-    let exe = std::env::current_exe()?;
-    let mut tell = |progress: Progress<'_>| story.progress(progress);
-    let report = Trader::new(&world, &mut tell).run(&exe).await;
-    if let Err(e) = &report {
+    let report = once(&world, &mut story).await;
+    if report.is_err() {
         let log = std::fs::read_to_string(world.node_log()).unwrap_or_default();
         eprintln!("the node's log:\n{log}");
-        eprintln!("the trade failed: {e}");
     }
     let report = report?;
     world.stop().await;
@@ -73,10 +73,33 @@ async fn trade(args: &Args) -> Result<(), Failure> {
     }
 }
 
+/// Starts the node, trades with it, ends it.
+async fn once(world: &World, story: &mut Story) -> Result<TradeReport, Failure> {
+    let config = world.write_config(&world.node_config())?;
+    let mut node = world.spawn_node(&std::env::current_exe()?, &config)?;
+    let ready = node.ready(Duration::from_secs(60)).await?;
+    story.progress(Progress::Done {
+        step: "ready",
+        detail: "the node answers".into(),
+        took: ready,
+    });
+    let buyer = world.buyer().await?;
+    let mut tell = |progress| story.progress(progress);
+    let mut report = Trader::new(world, buyer, &node.control, &mut tell).trade().await?;
+    report.ready_ms = ms(ready);
+    report.rss_mb = node.rss_mb().unwrap_or_default();
+    let exit = node.terminate().await?;
+    if exit.success() {
+        Ok(report)
+    } else {
+        Err(Failure::new(format!("the node did not end in order: {exit}")))
+    }
+}
+
 /// Tells the trade to a person.
 struct Story {
     quiet: bool,
-    colour: bool,
+    terminal: bool,
 }
 
 impl Story {
@@ -87,15 +110,19 @@ impl Story {
         }
     }
 
-    fn progress(&mut self, progress: Progress<'_>) {
-        let line = match progress {
-            Progress::Started { what, detail } => format!("  … {what:<10} {:>10}  {detail}", ""),
+    fn progress(&mut self, progress: Progress) {
+        match progress {
+            // A line that the step's own will replace, where there is a person to see it.
+            Progress::Started { step } if self.terminal && !self.quiet => {
+                print!("  … {step}\r");
+                let _ = std::io::stdout().flush();
+            }
+            Progress::Started { .. } => {}
             Progress::Done { step, detail, took } => {
                 let took = format!("{:.1} ms", took.as_secs_f64() * 1e3);
-                let tick = if self.colour { "\x1b[32m✓\x1b[0m" } else { "✓" };
-                format!("  {tick} {step:<10} {took:>10}  {detail}")
+                let tick = if self.terminal { "\x1b[32m✓\x1b[0m" } else { "✓" };
+                self.say(&format!("  {tick} {step:<10} {took:>10}  {detail}"));
             }
-        };
-        self.say(&line);
+        }
     }
 }

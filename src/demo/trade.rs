@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -10,9 +9,9 @@ use alloy::primitives::{B256, U256};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{NodeProcess, World, WorldError, world::TOPIC};
+use super::{World, world::TOPIC};
 use crate::{
-    api::ControlError,
+    api::{Control, ControlError},
     base::{Clock, money},
     buyer::{Buyer, BuyerError},
     chain::ChainError,
@@ -26,24 +25,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const AHEAD_SECS: u64 = 24 * 3600;
 
 /// What is told while it happens.
-#[derive(Debug)]
-pub enum Progress<'a> {
-    Started { what: &'a str, detail: String },
-    Done { step: &'a str, detail: String, took: Duration },
+#[derive(Clone, Debug)]
+pub enum Progress {
+    Started { step: &'static str },
+    Done { step: &'static str, detail: String, took: Duration },
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum TradeError {
-    #[error(transparent)]
-    World(#[from] WorldError),
     #[error(transparent)]
     Buyer(#[from] BuyerError),
     #[error(transparent)]
     Chain(#[from] ChainError),
     #[error(transparent)]
     DevChain(#[from] crate::devchain::DevChainError),
-    #[error(transparent)]
-    Node(#[from] super::ProcessError),
     #[error(transparent)]
     Control(#[from] ControlError),
     #[error("no offer that holds arrived within {0:?} ({1} did not hold)")]
@@ -70,9 +65,9 @@ pub struct TradeReport {
     /// What the supplier's owner got, in whole tokens.
     pub supplier_paid: String,
     pub node_records_status: String,
-    /// From the node's start to its first `/ready` 200.
+    /// From the node's start to its first `/ready` 200; filled in by whoever started it.
     pub ready_ms: f64,
-    /// The node's resident memory after the trade, MB.
+    /// The node's resident memory after the trade, MB; likewise.
     pub rss_mb: f64,
 }
 
@@ -92,75 +87,74 @@ impl TradeReport {
     }
 }
 
-/// Trades in a world.
+/// A buyer on its way through one trade with the node behind `control`.
+///
+/// A node that does not answer for a while is waited for, as a person would: it may be restarting.
 pub struct Trader<'a> {
     pub world: &'a World,
-    pub tell: &'a mut (dyn FnMut(Progress<'_>) + Send),
+    pub buyer: Buyer,
+    pub control: &'a Control,
+    tell: &'a mut (dyn FnMut(Progress) + Send),
     timings: BTreeMap<String, f64>,
 }
 
 impl<'a> Trader<'a> {
-    pub fn new(world: &'a World, tell: &'a mut (dyn FnMut(Progress<'_>) + Send)) -> Self {
+    pub fn new(
+        world: &'a World,
+        buyer: Buyer,
+        control: &'a Control,
+        tell: &'a mut (dyn FnMut(Progress) + Send),
+    ) -> Self {
         Self {
             world,
+            buyer,
+            control,
             tell,
             timings: BTreeMap::new(),
         }
     }
 
-    /// Starts the node and trades with it once, to the end.
-    pub async fn run(mut self, exe: &Path) -> Result<TradeReport, TradeError> {
-        let config = self.world.write_config(&self.world.node_config())?;
-        let mut node = self.world.spawn_node(exe, &config)?;
-        let ready = node.ready(PATIENCE).await?;
-        self.done("ready", ready, "the node answers".into());
-        let mut buyer = self.world.buyer().await?;
-
-        let (request_id, offers) = self.ask(&mut buyer).await?;
-        // The longest flight in the dearest aircraft comes last; anyone would do.
+    /// From request to settlement.
+    pub async fn trade(mut self) -> Result<TradeReport, TradeError> {
+        let (request_id, offers) = self.ask().await?;
         let offer = &offers[offers.len() / 2];
         let token = &self.world.chain.tokens[0];
-        let before = self.supplier_balance(&buyer).await?;
+        let before = self.supplier_balance().await?;
 
-        let start = Instant::now();
-        let deal = buyer.accept(offer, &offer.payment[0]).await?;
-        self.done("deal", start.elapsed(), format!("{} in tx {}", short(offer.id), short(deal.hash)));
+        let start = self.started("deal");
+        let deal = self.buyer.accept(offer, &offer.payment[0]).await?;
+        self.done("deal", start, format!("{} in tx {}", short(offer.id), short(deal.hash)));
 
-        let start = Instant::now();
-        self.until(&buyer, offer.id, DealStatus::Claimed).await?;
-        self.done("claim", start.elapsed(), "the node claimed it".into());
+        let start = self.started("claim");
+        self.until(offer.id, DealStatus::Claimed).await?;
+        self.done("claim", start, "by the node".into());
 
-        let start = Instant::now();
-        self.check_in(&node, &buyer, offer).await?;
-        self.until(&buyer, offer.id, DealStatus::CheckedIn).await?;
-        self.done("check_in", start.elapsed(), "with the buyer's voucher, by the control socket".into());
+        let start = self.started("check_in");
+        self.check_in(offer.id).await?;
+        self.until(offer.id, DealStatus::CheckedIn).await?;
+        self.done("check_in", start, "with the buyer's voucher, over the control socket".into());
 
-        let start = Instant::now();
+        let start = self.started("time");
         let date = offer.payload.check_out.saturating_to::<u64>();
         self.world.chain.advance_to(date + 1).await?;
-        self.done("time", start.elapsed(), format!("the chain's clock moved on {} h", AHEAD_SECS / 3600));
+        self.done("time", start, format!("the chain's clock moved on to {}", utc(date + 1)));
 
-        let start = Instant::now();
-        self.until(&buyer, offer.id, DealStatus::CheckedOut).await?;
-        self.done("check_out", start.elapsed(), "by itself, at chain time".into());
+        let start = self.started("check_out");
+        self.until(offer.id, DealStatus::CheckedOut).await?;
+        self.done("check_out", start, "by the node itself, due at chain time".into());
 
-        let start = Instant::now();
-        let record = self.until_recorded(&node, offer.id).await?;
-        self.done("recorded", start.elapsed(), "the node's records say so too".into());
+        let start = self.started("recorded");
+        let record = self.until_recorded(offer.id, DealStatus::CheckedOut).await?;
+        self.done("recorded", start, "the node's records say so too".into());
 
-        let after = self.supplier_balance(&buyer).await?;
-        let status = buyer
-            .contracts()
-            .deal(offer.id)
-            .await?
-            .map_or(DealStatus::Created, |d| d.status);
-        let rss_mb = node.rss_mb().unwrap_or_default();
-        let report = TradeReport {
+        let after = self.supplier_balance().await?;
+        let deal = self.buyer.contracts().deal(offer.id).await?;
+        Ok(TradeReport {
             request_id,
             offers: offers.len(),
             offer_id: offer.id,
             deal: DealReport {
-                status,
+                status: deal.map_or(DealStatus::Created, |d| d.status),
                 price: money::format_amount(offer.payment[0].price, token.decimals),
                 asset: token.symbol.clone(),
             },
@@ -168,99 +162,118 @@ impl<'a> Trader<'a> {
             timings_ms: self.timings,
             supplier_paid: money::format_amount(after.saturating_sub(before), token.decimals),
             node_records_status: record["status"].as_str().unwrap_or_default().to_owned(),
-            ready_ms: ms(ready),
-            rss_mb,
-        };
-        node.terminate().await?;
-        Ok(report)
+            ready_ms: 0.0,
+            rss_mb: 0.0,
+        })
     }
 
-    async fn ask(&mut self, buyer: &mut Buyer) -> Result<(B256, Vec<Offer>), TradeError> {
-        let date = self.world.chain.head_time().await?.max(Clock::system().unix()) + AHEAD_SECS;
-        let date = jiff::Timestamp::from_second(date as i64).unwrap_or(jiff::Timestamp::MAX);
-        let query = JsObject::new().with("date", date.to_string());
-        let start = Instant::now();
-        let request = buyer.ask(TOPIC, Js::from(query), Duration::from_secs(600)).await?;
-        (self.tell)(Progress::Started {
-            what: "request",
-            detail: format!("{} on topic `{TOPIC}`: {date}", short(request.id)),
-        });
-        let offers = buyer
+    async fn ask(&mut self) -> Result<(B256, Vec<Offer>), TradeError> {
+        let now = self.world.chain.head_time().await?.max(Clock::system().unix());
+        let query = JsObject::new().with("date", utc(now + AHEAD_SECS));
+        let start = self.started("offers");
+        let request = self
+            .buyer
+            .ask(TOPIC, Js::from(query), Duration::from_secs(600))
+            .await?;
+        let offers = self
+            .buyer
             .offers(&request, Duration::from_millis(300), PATIENCE)
             .await?;
-        if offers.good.is_empty() {
+        let Some(first) = offers.first else {
             return Err(TradeError::NoOffer(PATIENCE, offers.refused));
-        }
-        let took = offers.first_after(start);
-        self.done("offers", took, format!("{} signed offers, all of them hold", offers.good.len()));
+        };
+        let (id, count) = (short(request.id), offers.good.len());
+        self.told("offers", first - start, format!("{count} signed offers for request {id}, verified"));
         Ok((request.id, offers.good))
     }
 
-    async fn check_in(
-        &mut self,
-        node: &NodeProcess,
-        buyer: &Buyer,
-        offer: &Offer,
-    ) -> Result<(), TradeError> {
-        let voucher = format!("0x{}", hex::encode(buyer.voucher(offer.id)?));
-        let path = format!("/api/v1/admin/deals/{}/check-in?wait=30s", offer.id);
-        // The claim is on chain before the follower has told the node so.
+    async fn check_in(&mut self, deal: B256) -> Result<(), TradeError> {
+        let voucher = format!("0x{}", hex::encode(self.buyer.voucher(deal)?));
+        let path = format!("/api/v1/admin/deals/{deal}/check-in?wait=30s");
+        let body = json!({ "signature": voucher });
         let end = Instant::now() + PATIENCE;
         loop {
-            match node.control.post(&path, &json!({ "signature": voucher })).await {
+            match self.control.post(&path, &body).await {
                 Ok(_) => return Ok(()),
-                Err(ControlError::Refused { status, .. })
-                    if matches!(status.as_u16(), 404 | 409) && Instant::now() < end =>
-                {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
+                // The claim is on chain before the follower has told the node so.
+                Err(e) if is_passing(&e) && Instant::now() < end => pause().await,
                 Err(e) => return Err(e.into()),
             }
         }
     }
 
     /// Waits until the chain says so.
-    async fn until(&self, buyer: &Buyer, id: B256, wanted: DealStatus) -> Result<(), TradeError> {
+    async fn until(&self, id: B256, wanted: DealStatus) -> Result<(), TradeError> {
         let end = Instant::now() + PATIENCE;
         loop {
-            let status = buyer.contracts().deal(id).await?.map(|d| d.status);
+            let status = self.buyer.contracts().deal(id).await?.map(|d| d.status);
             if status == Some(wanted) {
                 return Ok(());
             }
             if Instant::now() > end {
                 return Err(stuck(id, wanted, status.map_or("missing", DealStatus::as_str)));
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            pause().await;
         }
     }
 
-    /// Waits until the node's own record says that the deal is settled.
-    async fn until_recorded(&self, node: &NodeProcess, id: B256) -> Result<Value, TradeError> {
+    /// Waits until the node's own record says so.
+    async fn until_recorded(&self, id: B256, wanted: DealStatus) -> Result<Value, TradeError> {
         let end = Instant::now() + PATIENCE;
-        let wanted = DealStatus::CheckedOut;
+        let path = format!("/api/v1/service/deals/{id}");
         loop {
-            let record = node.control.get(&format!("/api/v1/service/deals/{id}")).await?;
-            let is = record["status"].as_str().unwrap_or_default();
-            if is == wanted.as_str() {
-                return Ok(record);
-            }
+            let is = match self.control.get(&path).await {
+                Ok(record) if record["status"] == wanted.as_str() => return Ok(record),
+                Ok(record) => record["status"].to_string(),
+                Err(e) if is_passing(&e) => e.to_string(),
+                Err(e) => return Err(e.into()),
+            };
             if Instant::now() > end {
-                return Err(stuck(id, wanted, is));
+                return Err(stuck(id, wanted, &is));
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            pause().await;
         }
     }
 
-    async fn supplier_balance(&self, buyer: &Buyer) -> Result<U256, TradeError> {
+    async fn supplier_balance(&self) -> Result<U256, TradeError> {
         let owner = self.world.chain.accounts.owner.address();
         let token = self.world.chain.tokens[0].address;
-        Ok(buyer.contracts().token_balance(token, owner).await?)
+        Ok(self.buyer.contracts().token_balance(token, owner).await?)
     }
 
-    fn done(&mut self, step: &str, took: Duration, detail: String) {
+    fn started(&mut self, step: &'static str) -> Instant {
+        (self.tell)(Progress::Started { step });
+        Instant::now()
+    }
+
+    fn done(&mut self, step: &'static str, start: Instant, detail: String) {
+        self.told(step, start.elapsed(), detail);
+    }
+
+    fn told(&mut self, step: &'static str, took: Duration, detail: String) {
         self.timings.insert(step.to_owned(), ms(took));
         (self.tell)(Progress::Done { step, detail, took });
     }
+}
+
+/// A refusal that time may heal: the node restarts, or its follower is a moment behind.
+fn is_passing(e: &ControlError) -> bool {
+    match e {
+        ControlError::NoNode { .. } | ControlError::Client(_) => true,
+        ControlError::Refused { status, .. } => matches!(status.as_u16(), 404 | 409 | 503),
+        ControlError::NotJson(_) => false,
+    }
+}
+
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(10)).await;
+}
+
+fn utc(unix: u64) -> String {
+    i64::try_from(unix)
+        .ok()
+        .and_then(|s| jiff::Timestamp::from_second(s).ok())
+        .map_or_else(|| unix.to_string(), |t| t.to_string())
 }
 
 /// The transactions of the deal, by the step that each took.
@@ -296,6 +309,6 @@ fn short(id: B256) -> String {
 }
 
 /// Milliseconds with one digit behind the point.
-fn ms(d: Duration) -> f64 {
+pub fn ms(d: Duration) -> f64 {
     (d.as_secs_f64() * 1e4).round() / 10.0
 }
