@@ -169,7 +169,7 @@ async fn hostile_peers_are_dropped_and_the_others_notice_nothing() {
     for junk in [
         huge_varint,
         too_long,
-        vec![5, 0xff, 0xff, 0xff, 0xff, 0xff].repeat(50),
+        [5, 0xff, 0xff, 0xff, 0xff, 0xff].repeat(50),
     ] {
         let mut client = raw::Client::connect(&hub.address()).await;
         client.write(&junk).await;

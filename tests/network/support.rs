@@ -1,4 +1,5 @@
 //! A hub and peers with short probes, and waiting on conditions.
+#![allow(dead_code)] // two test programs share this file and each leaves something unused
 
 use std::time::Duration;
 
@@ -172,7 +173,7 @@ pub async fn heard(peer: &mut TestPeer) -> Inbound {
         .expect("the peer ended")
 }
 
-/// Nothing has come in, and nothing was on its way: the probe's answer comes after all that was sent.
+/// Nothing has come in. A short wait cannot prove absence, it only gives a mistake time to show.
 pub async fn nothing_more(peer: &mut TestPeer) {
     tokio::time::sleep(Duration::from_millis(300)).await;
     if let Ok(more) = peer.inbound.try_recv() {
