@@ -236,6 +236,28 @@ async fn a_peer_that_does_not_read_is_cut_off_and_holds_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_takes_no_bytes_at_all_does_not_keep_its_place() {
+    let hub = Hub::start_with(|c| c.max_peers = 2).await;
+    let proxy = proxy::Proxy::to(hub.port()).await;
+    let _stuck = peer(&hub.address_at(proxy.port()), &["hello"]).await;
+    let buyer = peer(&hub.address(), &[]).await;
+    let mut waiting = support::start_peer(&hub.address(), &["hello"]);
+    eventually("the house to be full", || {
+        waiting.peer.status()[0].last_error.is_some()
+    })
+    .await;
+
+    proxy.choke();
+    let big = "x".repeat(100_000);
+    for _ in 0..150 {
+        buyer.publish("hello", &big).await;
+    }
+    // The place is free although the stuck connection cannot even be closed in order.
+    waiting.until_connected().await;
+    assert_eq!(heard(&mut waiting).await.data.len(), big.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_subscribers_get_everything() {
     let hub = Hub::start().await;
     let buyer = peer(&hub.address(), &[]).await;

@@ -39,8 +39,12 @@ pub struct Hub {
 
 impl Hub {
     pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub async fn start_with(change: impl FnOnce(&mut config::Coordinator)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = config::Coordinator {
+        let mut config = config::Coordinator {
             listen: "/ip4/127.0.0.1/tcp/0/ws".into(),
             data_dir: dir.path().to_owned(),
             cache_bytes: 8 << 20,
@@ -50,6 +54,7 @@ impl Hub {
             probe_timeout: Span::secs(3),
             ..config::Coordinator::default()
         };
+        change(&mut config);
         let tasks = tasks();
         let hub = Coordinator::start(&config, &tasks).await.unwrap();
         Self {
