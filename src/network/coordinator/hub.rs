@@ -26,6 +26,7 @@ use tokio_util::{
 
 use super::{
     super::{
+        frame::Budget,
         rpc,
         seen::Seen,
         streams::{MESHSUB, Refusal, StreamEvent, Streams, TRADEWIND},
@@ -50,6 +51,8 @@ const REMEMBER: Duration = Duration::from_secs(180);
 const REMEMBERED: usize = 200_000;
 /// Over which time faults are counted.
 const FAULTS_PER: Duration = Duration::from_secs(60);
+/// Bytes that large frames of all peers together may hold while they are read.
+const LARGE_FRAMES: usize = 64 << 20;
 /// Streams towards us one connection may open, one after another.
 const MAX_STREAMS: u32 = 16;
 
@@ -101,6 +104,7 @@ pub(super) struct Hub {
     seen: Seen,
     heard: mpsc::Receiver<(ConnectionId, Heard)>,
     tell: mpsc::Sender<(ConnectionId, Heard)>,
+    budget: Budget,
     count: CoordinatorStats,
 }
 
@@ -128,6 +132,7 @@ impl Hub {
             topics: HashMap::new(),
             heard,
             tell,
+            budget: Budget::new(LARGE_FRAMES),
             count: CoordinatorStats::default(),
         }
     }
@@ -327,10 +332,11 @@ impl Hub {
         // A second stream replaces the first, as with the other implementations.
         let (token, guard) = token();
         connection.reader = Some(guard);
-        let (tell, max_frame) = (self.tell.clone(), self.config.max_frame);
+        let (tell, budget) = (self.tell.clone(), self.budget.clone());
+        let max_frame = self.config.max_frame;
         self.tasks.once("coordinator-reader", async move {
             tokio::select! {
-                () = reader::run(id, stream.compat(), max_frame, tell) => {}
+                () = reader::run(id, stream.compat(), max_frame, budget, tell) => {}
                 () = token.cancelled() => {}
             }
         });
