@@ -50,7 +50,7 @@ const ROUND: Duration = Duration::from_millis(500);
 pub(super) enum Message {
     Commit {
         batch: Batch,
-        reply: oneshot::Sender<Result<Committed, CommitError>>,
+        reply: Reply,
         _permit: OwnedSemaphorePermit,
     },
     Lease {
@@ -84,10 +84,7 @@ pub(super) struct Committer {
     pub last_sync: Instant,
 }
 
-type Pending = (
-    oneshot::Sender<Result<Committed, CommitError>>,
-    Result<Committed, CommitError>,
-);
+type Reply = oneshot::Sender<Result<Committed, CommitError>>;
 
 impl Committer {
     /// The thread's body.
@@ -157,17 +154,10 @@ impl Committer {
         }
     }
 
-    fn group(
-        &mut self,
-        batches: Vec<(
-            Batch,
-            oneshot::Sender<Result<Committed, CommitError>>,
-            OwnedSemaphorePermit,
-        )>,
-    ) -> Result<(), Halt> {
+    fn group(&mut self, batches: Vec<(Batch, Reply, OwnedSemaphorePermit)>) -> Result<(), Halt> {
         let opened = self.opened.clone();
         let mut group = Layer::on(self.event, self.sequence);
-        let mut answers: Vec<Pending> = Vec::with_capacity(batches.len());
+        let mut answers = Vec::with_capacity(batches.len());
         let ground = self.ground(&opened);
         sweep(&ground, &mut group)?;
         let mut permits = Vec::with_capacity(batches.len());
