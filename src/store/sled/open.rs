@@ -174,7 +174,7 @@ fn open_tree(options: &config::Store, dir: &Path) -> Result<::sled::Db, ::sled::
         let opened = ::sled::Config::new()
             .path(dir)
             .cache_capacity(options.cache_mb * 1024 * 1024)
-            .mode(::sled::Mode::LowSpace)
+            .mode(::sled::Mode::HighThroughput)
             .flush_every_ms(None)
             .open();
         match opened {
