@@ -18,8 +18,8 @@ use tradewind::{
     queue::{Handler, JobContext, Outcome, Queue},
     shutdown::Shutdown,
     store::{
-        Batch, Cursor, Due, Enqueued, Job, JobId, JobOp, JobState, NewJob, Precondition,
-        SharedStore, sled::SledStore,
+        self, Batch, Cursor, Due, Enqueued, Job, JobId, JobOp, JobState, NewJob, Precondition,
+        SharedStore,
     },
     telemetry::{Metrics, Tasks},
 };
@@ -37,7 +37,7 @@ impl House {
         let dir = tempfile::tempdir().unwrap();
         let tasks = Tasks::new(clock.clone(), Metrics::new(), Shutdown::new());
         let options = config::Store::default();
-        let store = SledStore::open(&options, dir.path(), clock.clone(), &tasks).unwrap();
+        let store = store::open(&options, dir.path(), clock.clone(), &tasks).unwrap();
         Self {
             _dir: dir,
             clock,
