@@ -17,6 +17,7 @@ mod index;
 mod jobrow;
 mod jobs;
 mod keys;
+mod mark;
 mod open;
 mod read;
 mod recover;
