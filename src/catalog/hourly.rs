@@ -63,6 +63,11 @@ impl OfferBuilder for HourlyCatalog {
         }
         Ok(drafts)
     }
+
+    fn item_of(&self, draft: &OfferDraft) -> Option<String> {
+        let id = draft.options.get("airplane")?.get("id")?;
+        id.as_str().map(str::to_owned)
+    }
 }
 
 impl HourlyCatalog {

@@ -7,7 +7,11 @@ use serde::Deserialize;
 use crate::store::{IndexValue, StoreError};
 
 /// Every step, oldest first. A new file is added here.
-const STEPS: &[&str] = &[include_str!("../../../migrations/sled/0001.toml")];
+const STEPS: &[&str] = &[
+    include_str!("../../../migrations/sled/0001.toml"),
+    include_str!("../../../migrations/sled/0002.toml"),
+    include_str!("../../../migrations/sled/0003.toml"),
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
