@@ -10,6 +10,6 @@ pub mod secret;
 pub use backoff::Backoff;
 pub use clock::Clock;
 pub use duration::Span;
-pub use money::Decimal;
 pub use jiff::Timestamp;
+pub use money::Decimal;
 pub use secret::Secret;

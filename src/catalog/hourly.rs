@@ -11,9 +11,7 @@ use super::{BuildError, Decline, OfferBuilder, OfferContext};
 use crate::{
     base::{Decimal, ids, money},
     config,
-    market::{
-        CancelOption, Js, JsObject, OfferDraft, PaymentOption, Request,
-    },
+    market::{CancelOption, Js, JsObject, OfferDraft, PaymentOption, Request},
 };
 
 /// Durations of one item beyond this are not offered: a config of tiny gaps must not flood a buyer.

@@ -190,9 +190,27 @@ impl World {
 
     fn catalog(&self) -> config::Catalog {
         let aircraft = [
-            ("cessna-152", "Cessna 152", "Two seats, ninety knots, no hurry.", 1, "89.50"),
-            ("cessna-172", "Cessna 172 Skyhawk", "Four seats, high wing, honest.", 3, "120.50"),
-            ("cessna-182", "Cessna 182 Skylane", "Four seats and the power to fill them.", 3, "175.25"),
+            (
+                "cessna-152",
+                "Cessna 152",
+                "Two seats, ninety knots, no hurry.",
+                1,
+                "89.50",
+            ),
+            (
+                "cessna-172",
+                "Cessna 172 Skyhawk",
+                "Four seats, high wing, honest.",
+                3,
+                "120.50",
+            ),
+            (
+                "cessna-182",
+                "Cessna 182 Skylane",
+                "Four seats and the power to fill them.",
+                3,
+                "175.25",
+            ),
         ];
         let items = aircraft
             .into_iter()

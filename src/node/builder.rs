@@ -134,7 +134,8 @@ impl NodeBuilder {
             sender: sender.clone(),
             signer: signer.clone(),
         };
-        let builder = offers.unwrap_or_else(|| Arc::new(HourlyCatalog::new(config.catalog.clone())));
+        let builder =
+            offers.unwrap_or_else(|| Arc::new(HourlyCatalog::new(config.catalog.clone())));
         let answer = Answer {
             store: store.clone(),
             clock: clock.clone(),
@@ -194,7 +195,12 @@ impl NodeBuilder {
         };
         let api_address = public.address();
         let metrics_address = metrics_server.as_ref().map(api::BoundServer::address);
-        serve(&faces, "api", public, api::public(api.clone(), routes.clone()));
+        serve(
+            &faces,
+            "api",
+            public,
+            api::public(api.clone(), routes.clone()),
+        );
         serve(&faces, "control", control, api::control(api, routes));
         if let Some(server) = metrics_server {
             serve(&faces, "metrics", server, api::metrics_routes(metrics));

@@ -7,11 +7,7 @@ use tokio::sync::watch;
 
 use super::NodeBuilder;
 use crate::{
-    api::Phase,
-    config::Config,
-    queue::Queue,
-    shutdown::Shutdown,
-    store::SharedStore,
+    api::Phase, config::Config, queue::Queue, shutdown::Shutdown, store::SharedStore,
     telemetry::Tasks,
 };
 
@@ -36,7 +32,9 @@ pub struct Node {
 pub enum NodeError {
     #[error("{0}")]
     Failed(String),
-    #[error("the grace period of {0:?} was over before everything had stopped; nothing acknowledged is lost")]
+    #[error(
+        "the grace period of {0:?} was over before everything had stopped; nothing acknowledged is lost"
+    )]
     GraceOver(Duration),
 }
 

@@ -10,7 +10,10 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc};
 
-use super::{JOB_KIND, Rules, record::{RequestRecord, RequestState}};
+use super::{
+    JOB_KIND, Rules,
+    record::{RequestRecord, RequestState},
+};
 use crate::{
     base::{Clock, Span},
     market::{Js, Request},
@@ -109,7 +112,9 @@ impl Intake {
         let content = content_hash(request);
         let key = RequestRecord::key_of(request.id, content);
         if let Some(held) = fetch::<RequestRecord>(&*self.store, &key).await? {
-            return self.heard_again(request, held.value, held.version, now).await;
+            return self
+                .heard_again(request, held.value, held.version, now)
+                .await;
         }
         let record = RequestRecord {
             id: request.id,
@@ -124,14 +129,11 @@ impl Intake {
             text: String::from_utf8_lossy(data).into_owned(),
         };
         let mut batch = Batch::new();
-        batch
-            .insert(&record)?
-            .enqueue(answer_job(&record))
-            .event(
-                "request.heard",
-                request.id.to_string(),
-                json!({ "topic": record.topic, "nonce": record.nonce, "expire": record.expire }),
-            );
+        batch.insert(&record)?.enqueue(answer_job(&record)).event(
+            "request.heard",
+            request.id.to_string(),
+            json!({ "topic": record.topic, "nonce": record.nonce, "expire": record.expire }),
+        );
         match self.store.commit(batch).await {
             Ok(_) => Ok("accepted"),
             Err(CommitError::Refused(_)) => Ok("duplicate"),

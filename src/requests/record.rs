@@ -16,8 +16,13 @@ pub enum RequestState {
     Heard,
     /// Its offers are signed and stored; they may or may not have been published yet.
     Offered,
-    Published { at: Timestamp },
-    Declined { rule: String, reason: String },
+    Published {
+        at: Timestamp,
+    },
+    Declined {
+        rule: String,
+        reason: String,
+    },
 }
 
 /// One request and content. The same id asked again with the same content meets the same record.
