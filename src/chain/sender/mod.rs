@@ -270,7 +270,8 @@ impl Inner {
         let request = json!({"from": self.signer.address(), "to": call.to, "data": call.data});
         let questions = [
             Question::new("eth_call", json!([request, "latest"])),
-            Question::new("eth_estimateGas", json!([request])),
+            // Without a block some clients estimate on top of what is pending, and answer differently.
+            Question::new("eth_estimateGas", json!([request, "latest"])),
             Question::new("eth_getBlockByNumber", json!(["latest", false])),
             Question::new("eth_maxPriorityFeePerGas", json!([])),
         ];
