@@ -9,6 +9,7 @@ pub mod config;
 pub mod devchain;
 pub mod market;
 pub mod network;
+pub mod queue;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

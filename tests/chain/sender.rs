@@ -26,7 +26,7 @@ async fn many_at_once_get_dense_nonces() {
     let sender = stage.sender(&stage.chain.accounts.buyer);
     let first = submit(&sender, harmless(&stage, 1)).await.nonce;
     let all = join_all((0..20).map(|n| {
-        let (sender, intent) = (sender.clone(), harmless(&stage, n));
+        let (sender, intent) = (sender.clone(), harmless(&stage, n + 2));
         async move { submit(&sender, intent).await }
     }))
     .await;
@@ -195,7 +195,8 @@ async fn a_foreign_sender_on_the_key_is_noticed() {
         .await
         .unwrap();
     // Somebody else uses the nonce before ours is sent again.
-    let foreign = json!([{"from": sender.address(), "to": sender.address(), "nonce": format!("{:#x}", tx.nonce)}]);
+    let foreign = json!([{"from": sender.address(), "to": sender.address(), "nonce": format!("{:#x}", tx.nonce),
+        "maxFeePerGas": format!("{:#x}", tx.max_fee * 2), "maxPriorityFeePerGas": format!("{:#x}", tx.max_tip * 2)}]);
     let foreign: B256 = stage.chain.rpc("eth_sendTransaction", foreign).await.unwrap();
     stage.chain.mine(1).await.unwrap();
     stage.chain.automine(true).await.unwrap();

@@ -269,7 +269,10 @@ impl Inner {
         match self.contracts.simulate_at(&tx.call, tx.signer, at).await {
             Err(ChainError::Revert { revert, .. }) => revert.to_string(),
             Err(other) => format!("it reverted, and why cannot be told: {other}"),
-            Ok(()) if tx.gas_used >= Some(tx.gas) => "it ran out of gas".to_owned(),
+            // A call within a call leaves its caller a 64th of the gas, and so on: not all of it is used.
+            Ok(()) if tx.gas_used.is_some_and(|g| g >= tx.gas / 10 * 9) => {
+                format!("it ran out of gas (limit {})", tx.gas)
+            }
             Ok(()) => "it reverted, and would not after its block".to_owned(),
         }
     }
