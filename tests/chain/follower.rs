@@ -54,7 +54,10 @@ async fn every_status_is_heard_once_across_restarts() {
     assert_eq!(all.len(), 6, "{all:?}");
     assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 6);
     let cursor = stage.store.cursor(CURSOR).await.unwrap().unwrap();
-    assert_eq!(cursor.head_time, Some(stage.chain.head_time().await.unwrap()));
+    assert_eq!(
+        cursor.head_time,
+        Some(stage.chain.head_time().await.unwrap())
+    );
     stage.tasks.stop().await;
 }
 

@@ -140,7 +140,11 @@ async fn one_that_reverts_names_the_reason_and_enqueues_its_job() {
     assert_eq!(second.state, TransactionState::Reverted);
     assert_eq!(second.error.as_deref(), Some("NotAllowedStatus"));
     assert!(second.gas_used.is_some());
-    let jobs = stage.store.jobs(Some("deal"), None, None, 10).await.unwrap();
+    let jobs = stage
+        .store
+        .jobs(Some("deal"), None, None, 10)
+        .await
+        .unwrap();
     assert_eq!(jobs.len(), 1);
     assert_eq!(stage.events("tx.reverted").await.len(), 1);
     stage.tasks.stop().await;
@@ -157,21 +161,11 @@ async fn a_stuck_one_is_replaced_by_a_better_offer() {
     let sender = stage.sender(&stage.chain.accounts.buyer);
     let tx = submit(&sender, harmless(&stage, 1)).await;
     // A spike far above what was offered: mining leaves it out.
-    stage
-        .chain
-        .next_base_fee(tx.max_fee * 3)
-        .await
-        .unwrap();
+    stage.chain.next_base_fee(tx.max_fee * 3).await.unwrap();
     stage.chain.mine(1).await.unwrap();
     until("a better offer, mined", || async {
         stage.chain.mine(1).await.unwrap();
-        sender
-            .get(tx.id)
-            .await
-            .unwrap()
-            .unwrap()
-            .state
-            .succeeded()
+        sender.get(tx.id).await.unwrap().unwrap().state.succeeded()
     })
     .await;
     let now = sender.get(tx.id).await.unwrap().unwrap();
@@ -197,13 +191,25 @@ async fn a_foreign_sender_on_the_key_is_noticed() {
     // Somebody else uses the nonce before ours is sent again.
     let foreign = json!([{"from": sender.address(), "to": sender.address(), "nonce": format!("{:#x}", tx.nonce),
         "maxFeePerGas": format!("{:#x}", tx.max_fee * 2), "maxPriorityFeePerGas": format!("{:#x}", tx.max_tip * 2)}]);
-    let foreign: B256 = stage.chain.rpc("eth_sendTransaction", foreign).await.unwrap();
+    let foreign: B256 = stage
+        .chain
+        .rpc("eth_sendTransaction", foreign)
+        .await
+        .unwrap();
     stage.chain.mine(1).await.unwrap();
     stage.chain.automine(true).await.unwrap();
     let ended = sender.wait(tx.id, LIMIT).await.unwrap().unwrap();
     assert_ne!(ended.hash, foreign);
     assert_eq!(ended.state, TransactionState::Lost);
-    assert_eq!(stage.store.jobs(Some("deal"), None, None, 10).await.unwrap().len(), 1);
+    assert_eq!(
+        stage
+            .store
+            .jobs(Some("deal"), None, None, 10)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     // The next one steps over it.
     let next = submit(&sender, harmless(&stage, 2)).await;
     done(&sender, &next).await;

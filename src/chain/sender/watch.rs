@@ -28,7 +28,8 @@ use crate::{
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(300), Duration::from_secs(5));
 
-/// With nothing on its way, the loop still looks this often (a reorganisation may have undone something).
+/// With nothing to look after, the loop sleeps until it is woken, or this long (another owner of the store
+/// may have left something).
 const IDLE: Duration = Duration::from_secs(15);
 
 /// A nonce that is used up while no receipt of ours is found is called lost only after so many looks: an
@@ -106,7 +107,7 @@ pub(super) async fn run(inner: &Inner, beat: &Beat) {
 
 #[derive(Default)]
 struct Outcome {
-    /// Something is on its way.
+    /// Something is on its way, or mined so recently that a reorganisation could undo it.
     busy: bool,
     trouble: Option<String>,
 }
@@ -143,6 +144,7 @@ async fn round(inner: &Inner, memory: &mut Memory, beat: &Beat) -> Result<Outcom
         .ok_or("the chain has no newest block")?
         .into();
 
+    let busy = !(sent.is_empty() && mined.is_empty());
     if memory.checked != Some(head.hash) {
         inner.look_after_mined(mined, &head).await?;
         memory.checked = Some(head.hash);
@@ -151,7 +153,7 @@ async fn round(inner: &Inner, memory: &mut Memory, beat: &Beat) -> Result<Outcom
     let used = sent.partition_point(|row| row.value.nonce < count);
     let waiting = sent.split_off(used);
     let mut outcome = Outcome {
-        busy: !waiting.is_empty(),
+        busy,
         trouble: None,
     };
     inner.settle(sent, memory, &mut outcome, beat).await?;
@@ -204,7 +206,6 @@ impl Inner {
             let id = row.value.id;
             let receipt = row.value.hashes.iter().find_map(|h| receipts.remove(h));
             let Some(receipt) = receipt else {
-                outcome.busy = true;
                 let looks = memory.missing.entry(id).or_default();
                 *looks += 1;
                 if *looks >= LOOKS_BEFORE_LOST {
