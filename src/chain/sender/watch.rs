@@ -3,10 +3,7 @@
 //! One question tells most of it: the chain's count of the key's transactions. A row with a nonce below it
 //! is settled (its receipt says how), the row at it is the one the chain waits for.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use alloy::primitives::{B256, U64};
 use serde::Deserialize;
@@ -14,11 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{
-    Inner, Transaction, TransactionState,
-    fees::{Fees, USUAL_TIP},
-    wire::{Handed, sign},
-};
+use super::{Inner, Transaction, TransactionState};
 use crate::{
     base::Backoff,
     chain::{ChainError, Head, contracts::Block, rpc::Question},
@@ -32,8 +25,9 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(300), Duration::from_s
 /// may have left something).
 const IDLE: Duration = Duration::from_secs(15);
 
-/// A nonce that is used up while no receipt of ours is found is called lost only after so many looks: an
-/// endpoint may know the count before it knows the receipt.
+/// A nonce that is used up while no receipt of ours is found is called lost only after this time and so
+/// many looks: an endpoint may know the count before it knows the receipt.
+const PATIENCE: Duration = Duration::from_secs(3);
 const LOOKS_BEFORE_LOST: u32 = 5;
 
 /// Rows read per round; more than this on their way at once wait for a later round.
@@ -41,13 +35,13 @@ const ROWS: usize = 5_000;
 
 /// What the loop remembers between rounds; a restart may forget all of it.
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     /// When each row was last handed to the chain by this process.
-    handed: HashMap<Uuid, Instant>,
+    pub(super) handed: HashMap<Uuid, Instant>,
     /// Since when the chain waits for this nonce.
-    front: Option<(u64, Instant)>,
-    /// Looks that found a nonce used up and no receipt.
-    missing: HashMap<Uuid, u32>,
+    pub(super) front: Option<(u64, Instant)>,
+    /// Looks that found a nonce used up and no receipt, and when the first was.
+    missing: HashMap<Uuid, (u32, Instant)>,
     /// The head at which mined rows were last checked.
     checked: Option<B256>,
 }
@@ -62,7 +56,7 @@ struct Receipt {
     gas_used: U64,
 }
 
-type Row = Versioned<Transaction>;
+pub(super) type Row = Versioned<Transaction>;
 
 pub(super) async fn run(inner: &Inner, beat: &Beat) {
     let mut memory = Memory::default();
@@ -106,10 +100,10 @@ pub(super) async fn run(inner: &Inner, beat: &Beat) {
 }
 
 #[derive(Default)]
-struct Outcome {
+pub(super) struct Outcome {
     /// Something is on its way, or mined so recently that a reorganisation could undo it.
     busy: bool,
-    trouble: Option<String>,
+    pub(super) trouble: Option<String>,
 }
 
 async fn round(inner: &Inner, memory: &mut Memory, beat: &Beat) -> Result<Outcome, String> {
@@ -206,9 +200,9 @@ impl Inner {
             let id = row.value.id;
             let receipt = row.value.hashes.iter().find_map(|h| receipts.remove(h));
             let Some(receipt) = receipt else {
-                let looks = memory.missing.entry(id).or_default();
+                let (looks, since) = memory.missing.entry(id).or_insert((0, Instant::now()));
                 *looks += 1;
-                if *looks >= LOOKS_BEFORE_LOST {
+                if *looks >= LOOKS_BEFORE_LOST && since.elapsed() >= PATIENCE {
                     memory.missing.remove(&id);
                     self.lost(row).await?;
                     outcome.trouble = Some(format!(
@@ -278,112 +272,6 @@ impl Inner {
         }
     }
 
-    /// Rows the chain has not used the nonce of yet: handed again, and the first of them replaced if stuck.
-    async fn press(
-        &self,
-        rows: Vec<Row>,
-        count: u64,
-        head: &Head,
-        memory: &mut Memory,
-        outcome: &mut Outcome,
-        beat: &Beat,
-    ) -> Result<(), String> {
-        let Some(first) = rows.first().map(|row| row.value.nonce) else {
-            memory.front = None;
-            return Ok(());
-        };
-        if first > count {
-            outcome.trouble = Some(format!(
-                "the chain waits for nonce {count} of {}, the oldest transaction on its way has {first}",
-                self.signer.address()
-            ));
-        }
-        if memory.front.is_none_or(|(nonce, _)| nonce != first) {
-            memory.front = Some((first, Instant::now()));
-        }
-        let stuck = memory
-            .front
-            .is_some_and(|(_, since)| since.elapsed() >= self.config.stuck_after.0);
-        let live: HashSet<Uuid> = rows.iter().map(|row| row.value.id).collect();
-        memory.handed.retain(|id, _| live.contains(id));
-
-        for (n, row) in rows.into_iter().enumerate() {
-            beat.tick();
-            if n == 0 && stuck {
-                memory.front = Some((first, Instant::now()));
-                if let Some(trouble) = self.replace(row, head).await? {
-                    outcome.trouble = Some(trouble);
-                }
-                continue;
-            }
-            let id = row.value.id;
-            let due = memory
-                .handed
-                .get(&id)
-                .is_none_or(|at| at.elapsed() >= self.config.resend_after.0);
-            if !due {
-                continue;
-            }
-            match self.hand(&row.value).await {
-                Handed::Accepted | Handed::NonceUsed => {}
-                Handed::Underpriced if n == 0 => {
-                    if let Some(trouble) = self.replace(row, head).await? {
-                        outcome.trouble = Some(trouble);
-                    }
-                }
-                Handed::Underpriced => {}
-                Handed::NoFunds(reason) => {
-                    outcome.trouble = Some(format!("{}: {reason}", self.signer.address()));
-                }
-                Handed::Refused(reason) => {
-                    outcome.trouble =
-                        Some(format!("the chain refuses {}: {reason}", row.value.hash));
-                }
-                Handed::Unreachable(reason) => return Err(reason),
-            }
-            memory.handed.insert(id, Instant::now());
-        }
-        Ok(())
-    }
-
-    /// A better offer under the same nonce: journaled, then handed out. Returns what stands in its way.
-    async fn replace(&self, row: Row, head: &Head) -> Result<Option<String>, String> {
-        let mut tx = row.value;
-        let now = Fees::suggest(head.base_fee.unwrap_or_default(), USUAL_TIP, self.caps);
-        let old = Fees {
-            max_fee: tx.max_fee,
-            max_tip: tx.max_tip,
-        };
-        let Some(fees) = old.bump(now, self.caps) else {
-            return Ok(Some(format!(
-                "transaction {} is stuck, and chain.max_fee_gwei leaves no room for a better offer",
-                tx.hash
-            )));
-        };
-        let signed = sign(
-            &tx.call,
-            self.contracts.chain_id(),
-            tx.nonce,
-            tx.gas,
-            fees,
-            &*self.signer,
-        )?;
-        tx.hash = signed.hash;
-        tx.hashes.push(signed.hash);
-        tx.raw = signed.raw;
-        tx.max_fee = fees.max_fee;
-        tx.max_tip = fees.max_tip;
-        let handed = tx.clone();
-        self.write(tx, row.version, "tx.replaced", None).await?;
-        match self.hand(&handed).await {
-            Handed::Accepted | Handed::NonceUsed => Ok(None),
-            other => Ok(Some(format!(
-                "a better offer for nonce {} was not taken: {other:?}",
-                handed.nonce
-            ))),
-        }
-    }
-
     /// Mined rows: confirmed behind the horizon, sent again if a reorganisation removed them.
     async fn look_after_mined(&self, rows: Vec<Row>, head: &Head) -> Result<(), String> {
         let mut receipts = self.receipts(&rows).await?;
@@ -426,7 +314,7 @@ impl Inner {
     }
 
     /// Writes the row, its event and, if it failed, its job, in one commit.
-    async fn write(
+    pub(super) async fn write(
         &self,
         tx: Transaction,
         version: u64,
@@ -437,12 +325,7 @@ impl Inner {
         batch
             .update(&tx, version)
             .map_err(|e| e.to_string())?
-            .event(
-                event,
-                tx.subject.to_string(),
-                json!({"id": tx.id, "step": tx.step, "hash": tx.hash, "nonce": tx.nonce,
-                       "block": tx.block, "gas_used": tx.gas_used, "error": tx.error}),
-            );
+            .event(event, tx.subject.to_string(), tx.told());
         if let Some(job) = job {
             batch.enqueue(job);
         }
