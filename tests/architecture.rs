@@ -10,7 +10,7 @@ use std::{
 /// The floors, highest first. A room that is not here does not belong in `src/`.
 const FLOORS: &[(u8, &[&str])] = &[
     (9, &["main", "cli"]),
-    (8, &["node"]),
+    (8, &["node", "demo"]),
     (7, &["api", "stream"]),
     (
         6,

@@ -5,6 +5,7 @@
 //! problems by RFC 9457 ([`Problem`]) with stable types.
 
 mod admin;
+mod control;
 mod events;
 mod probes;
 mod problem;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer};
 
+pub use control::{Control, ControlError};
 pub use probes::{Lights, Phase};
 pub use problem::Problem;
 pub use serve::{BindError, BoundServer, bind_control, bind_public, metrics_routes};

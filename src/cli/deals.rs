@@ -4,7 +4,7 @@ use alloy::primitives::B256;
 use serde_json::json;
 use tradewind::base::Span;
 
-use super::{Failure, control::Target};
+use super::{Failure, target::Target};
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -48,6 +48,6 @@ pub async fn run(command: Command) -> Result<(), Failure> {
             control.post(&path, &json!({ "signature": signature })).await?
         }
     };
-    println!("{:#}", answer.success()?);
+    println!("{answer:#}");
     Ok(())
 }

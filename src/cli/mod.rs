@@ -2,11 +2,11 @@
 //!
 //! Exit codes: 0 done; 1 failed; 2 wrong usage; 78 wrong configuration; 130 told twice to stop.
 
-mod control;
 mod coordinator;
 mod deals;
 mod demo;
 mod run;
+mod target;
 
 use std::process::ExitCode;
 

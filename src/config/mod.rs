@@ -4,10 +4,10 @@
 mod api;
 mod catalog;
 mod chain;
-mod load;
-mod node;
 mod coordinator;
+mod load;
 mod network;
+mod node;
 mod problems;
 mod queue;
 mod requests;
@@ -21,10 +21,10 @@ use serde::Serialize;
 pub use api::Api;
 pub use catalog::{Catalog, Item, Media, Price};
 pub use chain::Chain;
-pub use load::ConfigError;
-pub use node::Node;
 pub use coordinator::Coordinator;
+pub use load::ConfigError;
 pub use network::{Identity, Network};
+pub use node::Node;
 pub use problems::Problems;
 pub use queue::Queue;
 pub use requests::Requests;
@@ -60,7 +60,11 @@ macro_rules! sections {
 sections! {
     node: Node,
     supplier: Supplier,
+    signer: Signer,
+    chain: Chain,
     network: Network,
+    store: Store,
+    queue: Queue,
     requests: Requests,
     catalog: Catalog,
     api: Api,

@@ -109,7 +109,10 @@ impl NodeBuilder {
 
         let signer: Arc<dyn DigestSigner> = chain::load_signer(&config.signer)?;
         let contracts = Contracts::new(&config.chain, &work)?;
-        let store = SledStore::open(&config.store, data_dir, clock.clone(), &base).await?;
+        // Reading a large store back takes a while; the other tasks of this runtime go on meanwhile.
+        let store = tokio::task::block_in_place(|| {
+            SledStore::open(&config.store, data_dir, clock.clone(), &base)
+        })?;
         let control = api::bind_control(&config.node.control_socket())?;
         let public = api::bind_public(config.api.listen).await?;
         let metrics_server = match config.telemetry.metrics {
@@ -177,6 +180,7 @@ impl NodeBuilder {
             store: store.clone(),
             deals,
             lights: Arc::new(NodeLights {
+                api: public.address(),
                 register: base.register.clone(),
                 shutdown: shutdown.clone(),
                 peer: peer.clone(),

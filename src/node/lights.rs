@@ -15,6 +15,8 @@ use crate::{
 };
 
 pub struct NodeLights {
+    /// Where the public API listens.
+    pub api: String,
     pub register: Register,
     pub shutdown: Shutdown,
     pub peer: Peer,
@@ -33,6 +35,7 @@ impl Lights for NodeLights {
 
     fn details(&self) -> Value {
         json!({
+            "api": self.api,
             "coordinators": self.peer.status(),
             "chain": self.follower.status(),
             "queue": self.queue.status(),
