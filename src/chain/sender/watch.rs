@@ -214,6 +214,8 @@ impl Inner {
             };
             memory.missing.remove(&id);
             memory.handed.remove(&id);
+            // The head was asked for before the receipt, so it may be from before the block: check again.
+            memory.checked = None;
             // A chain without receipt status (before Byzantium) does not exist any more; absent is success.
             if receipt.status.is_none_or(|s| s == U64::from(1)) {
                 self.mined(row, &receipt).await?;
