@@ -9,7 +9,7 @@ use super::{Node, lights::NodeLights};
 use crate::{
     api::{self, Api, Phase},
     base::Clock,
-    catalog::{HourlyCatalog, OfferBuilder},
+    catalog::{HourlyCatalog, Items, OfferBuilder},
     chain::{self, Contracts, Follower, Sender},
     config::Config,
     deals::{self, DealEffects, Deals},
@@ -34,6 +34,8 @@ pub enum StartError {
     },
     #[error(transparent)]
     Store(#[from] crate::store::sled::OpenError),
+    #[error("cannot read the catalogue: {0}")]
+    Catalog(#[from] crate::store::StoreError),
     #[error(transparent)]
     Chain(#[from] chain::ChainError),
     #[error(transparent)]
@@ -113,6 +115,7 @@ impl NodeBuilder {
         let store = tokio::task::block_in_place(|| {
             SledStore::open(&config.store, data_dir, clock.clone(), &base)
         })?;
+        let items = Items::open(store.clone(), clock.clone(), &config.catalog.items).await?;
         let control = api::bind_control(&config.node.control_socket())?;
         let public = api::bind_public(config.api.listen).await?;
         let metrics_server = match config.telemetry.metrics {
@@ -134,7 +137,8 @@ impl NodeBuilder {
             sender: sender.clone(),
             signer: signer.clone(),
         };
-        let builder = offers.unwrap_or_else(|| Arc::new(HourlyCatalog::new(config.catalog.clone())));
+        let builder = offers
+            .unwrap_or_else(|| Arc::new(HourlyCatalog::new(config.catalog.clone(), items)));
         let answer = Answer {
             store: store.clone(),
             clock: clock.clone(),
