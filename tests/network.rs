@@ -169,7 +169,7 @@ async fn hostile_peers_are_dropped_and_the_others_notice_nothing() {
     for junk in [
         huge_varint,
         too_long,
-        vec![5, 0xff, 0xff, 0xff, 0xff, 0xff].repeat(50),
+        [5, 0xff, 0xff, 0xff, 0xff, 0xff].repeat(50),
     ] {
         let mut client = raw::Client::connect(&hub.address()).await;
         client.write(&junk).await;
@@ -233,6 +233,28 @@ async fn a_peer_that_does_not_read_is_cut_off_and_holds_up_nobody() {
     slow.until_closed().await;
     eventually("the slow one to be gone", || hub.hub.stats().peers == 2).await;
     assert!(hub.hub.stats().cached_bytes <= hub.config.cache_bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_takes_no_bytes_at_all_does_not_keep_its_place() {
+    let hub = Hub::start_with(|c| c.max_peers = 2).await;
+    let proxy = proxy::Proxy::to(hub.port()).await;
+    let _stuck = peer(&hub.address_at(proxy.port()), &["hello"]).await;
+    let buyer = peer(&hub.address(), &[]).await;
+    let mut waiting = support::start_peer(&hub.address(), &["hello"]);
+    eventually("the house to be full", || {
+        waiting.peer.status()[0].last_error.is_some()
+    })
+    .await;
+
+    proxy.choke();
+    let big = "x".repeat(100_000);
+    for _ in 0..150 {
+        buyer.publish("hello", &big).await;
+    }
+    // The place is free although the stuck connection cannot even be closed in order.
+    waiting.until_connected().await;
+    assert_eq!(heard(&mut waiting).await.data.len(), big.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

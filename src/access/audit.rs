@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_flood_of_refusals_is_counted_not_written() {
         let refusals = Refusals::default();
-        let mut tell = |now| refusals.tell(Address::ZERO, &LoginError::UnknownChallenge, now);
+        let tell = |now| refusals.tell(Address::ZERO, &LoginError::UnknownChallenge, now);
         let written = (0..500).filter(|_| tell(60).is_some()).count();
         assert_eq!(written, WRITTEN_PER_MINUTE as usize);
         let batch = tell(120).unwrap();

@@ -50,11 +50,11 @@ async fn check_in(
     let mut transaction = api.deals.check_in(id, &signature).await?;
     if let Some(wait) = wait.wait {
         let limit = wait.0.min(Duration::from_secs(50));
-        if let Some(newer) = api.deals.sender.wait(transaction.id, limit).await {
+        if let Some(newer) = api.deals.sender.wait(transaction.id, limit).await? {
             transaction = newer;
         }
     }
-    let code = if transaction.state.is_final() {
+    let code = if transaction.state.is_settled() {
         StatusCode::OK
     } else {
         StatusCode::ACCEPTED
@@ -68,7 +68,7 @@ fn transaction_view(t: &Transaction) -> Value {
         "deal": t.subject,
         "step": t.step,
         "state": t.state,
-        "hash": t.hash(),
+        "hash": t.hash,
         "nonce": t.nonce,
         "signer": t.signer,
         "block": t.block,

@@ -1,6 +1,7 @@
 //! Listeners: bound before anything else says the node is there, served until their stop token.
 
 use std::{
+    future::IntoFuture,
     io,
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
@@ -87,12 +88,12 @@ impl BoundServer {
                 // A copy of the socket, so that a restarted loop finds it still bound.
                 let listener = TcpListener::from_std(clone_tcp(listener)?)?;
                 let serve = axum::serve(listener, router).with_graceful_shutdown(stopped);
-                beat.wait("HTTP requests", serve).await?;
+                beat.wait("HTTP requests", serve.into_future()).await?;
             }
             Self::Unix(listener, _) => {
                 let listener = UnixListener::from_std(clone_unix(listener)?)?;
                 let serve = axum::serve(listener, router).with_graceful_shutdown(stopped);
-                beat.wait("control requests", serve).await?;
+                beat.wait("control requests", serve.into_future()).await?;
             }
         }
         Ok(())

@@ -19,9 +19,13 @@ pub struct Decimal {
 /// Why an amount is none.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MoneyError {
-    #[error("{0:?} is no decimal number: expected digits with at most one point, such as \"12.50\"")]
+    #[error(
+        "{0:?} is no decimal number: expected digits with at most one point, such as \"12.50\""
+    )]
     NotDecimal(String),
-    #[error("{text:?} has more than {decimals} digits after the point, which is all this asset has")]
+    #[error(
+        "{text:?} has more than {decimals} digits after the point, which is all this asset has"
+    )]
     TooPrecise { text: String, decimals: u8 },
     #[error("{0:?} is too large: amounts are below 2^256 base units")]
     TooLarge(String),
@@ -35,7 +39,10 @@ impl Decimal {
     pub fn to_base_units(&self, decimals: u8) -> Result<U256, MoneyError> {
         let trimmed = self.trimmed();
         let Some(missing) = decimals.checked_sub(trimmed.scale) else {
-            return Err(MoneyError::TooPrecise { text: self.to_string(), decimals });
+            return Err(MoneyError::TooPrecise {
+                text: self.to_string(),
+                decimals,
+            });
         };
         let too_large = || MoneyError::TooLarge(self.to_string());
         let factor = power_of_ten(missing).ok_or_else(too_large)?;
@@ -44,7 +51,10 @@ impl Decimal {
 
     /// The amount of an asset with this many decimals that these base units are.
     pub fn from_base_units(units: U256, decimals: u8) -> Decimal {
-        Decimal { units, scale: decimals }
+        Decimal {
+            units,
+            scale: decimals,
+        }
     }
 
     /// `units` / 10^`scale`, for constants that need no parsing.
@@ -105,7 +115,10 @@ impl Eq for Decimal {}
 
 impl From<u64> for Decimal {
     fn from(whole: u64) -> Decimal {
-        Decimal { units: U256::from(whole), scale: 0 }
+        Decimal {
+            units: U256::from(whole),
+            scale: 0,
+        }
     }
 }
 
@@ -129,7 +142,10 @@ impl FromStr for Decimal {
         let units = U256::from_str_radix(&format!("{whole}{fraction}"), 10);
         let units = units.map_err(|_| MoneyError::TooLarge(shown()))?;
         // MOST_DIGITS keeps the fraction well within a byte.
-        Ok(Decimal { units, scale: fraction.len() as u8 })
+        Ok(Decimal {
+            units,
+            scale: fraction.len() as u8,
+        })
     }
 }
 
@@ -138,9 +154,17 @@ impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Decimal { units, scale } = self.trimmed();
         let scale = usize::from(scale);
-        let digits = format!("{units:0>width$}", units = units.to_string(), width = scale + 1);
+        let digits = format!(
+            "{units:0>width$}",
+            units = units.to_string(),
+            width = scale + 1
+        );
         let (whole, fraction) = digits.split_at(digits.len() - scale);
-        if fraction.is_empty() { f.pad(whole) } else { f.pad(&format!("{whole}.{fraction}")) }
+        if fraction.is_empty() {
+            f.pad(whole)
+        } else {
+            f.pad(&format!("{whole}.{fraction}"))
+        }
     }
 }
 
@@ -154,7 +178,10 @@ impl Serialize for Decimal {
 impl<'de> Deserialize<'de> for Decimal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "expected a decimal in quotes, such as \"12.50\", or a whole number")]
+        #[serde(
+            untagged,
+            expecting = "expected a decimal in quotes, such as \"12.50\", or a whole number"
+        )]
         enum Written {
             Text(String),
             Whole(u64),
@@ -199,33 +226,61 @@ mod tests {
 
     #[test]
     fn amounts_are_exact() {
-        assert_eq!(units("12.50", 18), Ok(U256::from(12_500_000_000_000_000_000u64)));
+        assert_eq!(
+            units("12.50", 18),
+            Ok(U256::from(12_500_000_000_000_000_000u64))
+        );
         assert_eq!(units("12.50", 1), Ok(U256::from(125)));
         assert_eq!(units("0.000001", 6), Ok(U256::from(1)));
         assert_eq!(units("7", 0), Ok(U256::from(7)));
         assert_eq!(units("007.00", 0), Ok(U256::from(7)));
         assert_eq!(units("0", 18), Ok(U256::ZERO));
         // As a double, 0.1 + 0.2 is something else.
-        assert_eq!(units("0.1", 18).unwrap() + units("0.2", 18).unwrap(), units("0.3", 18).unwrap());
+        assert_eq!(
+            units("0.1", 18).unwrap() + units("0.2", 18).unwrap(),
+            units("0.3", 18).unwrap()
+        );
     }
 
     #[test]
     fn what_is_no_amount_is_refused() {
-        for text in ["", ".", ".5", "5.", "-1", "+1", "1e3", "1,5", "1.2.3", " 1", "0x1", "١"] {
-            assert!(matches!(units(text, 18), Err(MoneyError::NotDecimal(_))), "{text:?}");
+        for text in [
+            "", ".", ".5", "5.", "-1", "+1", "1e3", "1,5", "1.2.3", " 1", "0x1", "١",
+        ] {
+            assert!(
+                matches!(units(text, 18), Err(MoneyError::NotDecimal(_))),
+                "{text:?}"
+            );
         }
-        assert!(matches!(units("0.0000001", 6), Err(MoneyError::TooPrecise { .. })));
-        assert!(matches!(units(&"9".repeat(78), 0), Err(MoneyError::TooLarge(_))));
-        assert!(matches!(units(&"9".repeat(77), 18), Err(MoneyError::TooLarge(_))));
+        assert!(matches!(
+            units("0.0000001", 6),
+            Err(MoneyError::TooPrecise { .. })
+        ));
+        assert!(matches!(
+            units(&"9".repeat(78), 0),
+            Err(MoneyError::TooLarge(_))
+        ));
+        assert!(matches!(
+            units(&"9".repeat(77), 18),
+            Err(MoneyError::TooLarge(_))
+        ));
         assert!(matches!(units("1", 200), Err(MoneyError::TooLarge(_))));
-        assert!(matches!(units(&format!("0.{}", "0".repeat(1_000_000)), 18), Err(MoneyError::TooLarge(_))));
+        assert!(matches!(
+            units(&format!("0.{}", "0".repeat(1_000_000)), 18),
+            Err(MoneyError::TooLarge(_))
+        ));
     }
 
     #[test]
     fn amounts_are_written_as_they_are_read() {
-        for (amount, decimals, text) in
-            [(12_500u64, 3, "12.5"), (1, 6, "0.000001"), (0, 18, "0"), (1_000_000, 6, "1"), (42, 0, "42"), (5, 1, "0.5")]
-        {
+        for (amount, decimals, text) in [
+            (12_500u64, 3, "12.5"),
+            (1, 6, "0.000001"),
+            (0, 18, "0"),
+            (1_000_000, 6, "1"),
+            (42, 0, "42"),
+            (5, 1, "0.5"),
+        ] {
             assert_eq!(format_amount(U256::from(amount), decimals), text);
             assert_eq!(units(text, decimals), Ok(U256::from(amount)));
         }
@@ -244,7 +299,8 @@ mod tests {
 
     #[test]
     fn prices_are_rounded_up() {
-        let price = |per_hour: u64, hours: &str| price_for(U256::from(per_hour), hours.parse().unwrap());
+        let price =
+            |per_hour: u64, hours: &str| price_for(U256::from(per_hour), hours.parse().unwrap());
         assert_eq!(price(100, "2"), Ok(U256::from(200)));
         assert_eq!(price(100, "1.5"), Ok(U256::from(150)));
         assert_eq!(price(101, "1.5"), Ok(U256::from(152)));
@@ -255,11 +311,31 @@ mod tests {
 
     #[test]
     fn decimals_in_configuration() {
-        assert_eq!(serde_json::from_str::<Decimal>("\"12.50\"").unwrap().to_string(), "12.5");
-        assert_eq!(serde_json::from_str::<Decimal>("3").unwrap().to_string(), "3");
-        assert!(serde_json::from_str::<Decimal>("12.5").unwrap_err().to_string().contains("in quotes"));
+        assert_eq!(
+            serde_json::from_str::<Decimal>("\"12.50\"")
+                .unwrap()
+                .to_string(),
+            "12.5"
+        );
+        assert_eq!(
+            serde_json::from_str::<Decimal>("3").unwrap().to_string(),
+            "3"
+        );
+        assert!(
+            serde_json::from_str::<Decimal>("12.5")
+                .unwrap_err()
+                .to_string()
+                .contains("in quotes")
+        );
         assert_eq!(serde_json::to_string(&Decimal::from(3)).unwrap(), "\"3\"");
         let table: toml::Table = toml::from_str("price = \"0.25\"").unwrap();
-        assert_eq!(table["price"].clone().try_into::<Decimal>().unwrap().to_base_units(2), Ok(U256::from(25)));
+        assert_eq!(
+            table["price"]
+                .clone()
+                .try_into::<Decimal>()
+                .unwrap()
+                .to_base_units(2),
+            Ok(U256::from(25))
+        );
     }
 }

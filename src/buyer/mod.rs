@@ -3,7 +3,11 @@
 //! A buyer asks, checks every offer against the entity's signer on chain, makes a deal through the same
 //! transaction sender as the node (on a store of its own), and signs vouchers for check-in.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use alloy::primitives::{B256, U256};
 use tokio::sync::mpsc;
@@ -17,7 +21,7 @@ use crate::{
         eip712::sign_voucher,
     },
     network::{Inbound, NetworkError, Peer, PublishError},
-    store::{Batch, SharedStore},
+    store::{Batch, SharedStore, StoreError},
     telemetry::Tasks,
 };
 
@@ -41,9 +45,9 @@ pub enum BuyerError {
     #[error(transparent)]
     Submit(#[from] SubmitError),
     #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
     Sign(#[from] SignError),
-    #[error("the request cannot be written: {0}")]
-    Unwritable(String),
     #[error("not connected to the coordinator within {0:?}")]
     NotConnected(Duration),
     #[error("the transaction of `{step}` did not end well: {reason}")]
@@ -55,6 +59,8 @@ pub enum BuyerError {
 pub struct Offers {
     pub good: Vec<Offer>,
     pub refused: usize,
+    /// When the first good one was there.
+    pub first: Option<Instant>,
 }
 
 impl Buyer {
@@ -100,9 +106,7 @@ impl Buyer {
             topic,
             query,
         );
-        let text = request
-            .to_text()
-            .map_err(|e| BuyerError::Unwritable(e.to_string()))?;
+        let text = request.to_text();
         self.peer.subscribe(&request.id.to_string()).await;
         self.peer.publish(topic, text.into_bytes()).await?;
         Ok(request)
@@ -131,7 +135,10 @@ impl Buyer {
                 continue;
             }
             match self.read(request, &message.data).await? {
-                Some(offer) => offers.good.push(offer),
+                Some(offer) => {
+                    offers.first.get_or_insert_with(Instant::now);
+                    offers.good.push(offer);
+                }
                 None => offers.refused += 1,
             }
         }
@@ -185,16 +192,11 @@ impl Buyer {
         step: &'static str,
         call: crate::chain::Call,
     ) -> Result<Transaction, BuyerError> {
-        let intent = Intent {
-            subject: deal,
-            step: step.into(),
-            call,
-            on_failure: None,
-        };
+        let intent = Intent::named(deal, step, call);
         let sent = self.sender.submit(intent, Batch::new()).await?;
-        let ended = self.sender.wait(sent.id, Duration::from_secs(60)).await;
+        let ended = self.sender.wait(sent.id, Duration::from_secs(60)).await?;
         match ended {
-            Some(t) if t.state.is_mined() => Ok(t),
+            Some(t) if t.state.succeeded() => Ok(t),
             Some(t) => Err(BuyerError::NotMined {
                 step: step.to_owned(),
                 reason: t.error.unwrap_or_else(|| format!("{:?}", t.state)),

@@ -4,6 +4,7 @@
 mod access;
 mod api;
 mod catalog;
+mod chain;
 mod coordinator;
 mod load;
 mod network;
@@ -11,6 +12,7 @@ mod node;
 mod problems;
 mod queue;
 mod requests;
+mod signer;
 mod store;
 mod supplier;
 mod telemetry;
@@ -20,6 +22,7 @@ use serde::Serialize;
 pub use access::Access;
 pub use api::Api;
 pub use catalog::{Catalog, Item, Media, Price};
+pub use chain::Chain;
 pub use coordinator::Coordinator;
 pub use load::ConfigError;
 pub use network::{Identity, Network};
@@ -27,6 +30,7 @@ pub use node::Node;
 pub use problems::Problems;
 pub use queue::Queue;
 pub use requests::Requests;
+pub use signer::Signer;
 pub use store::{Durability, Store};
 pub use supplier::Supplier;
 pub use telemetry::{LogFormat, Telemetry};
@@ -58,6 +62,8 @@ macro_rules! sections {
 sections! {
     node: Node,
     supplier: Supplier,
+    signer: Signer,
+    chain: Chain,
     network: Network,
     store: Store,
     queue: Queue,

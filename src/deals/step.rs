@@ -65,8 +65,8 @@ impl Deals {
         buyer_signature: &[u8],
     ) -> Result<Transaction, StepError> {
         let record = self.get(id).await?.ok_or(StepError::Unknown(id))?;
-        if let Some(sent) = self.sender.find(id, Step::CheckIn).await?
-            && !sent.state.is_failed()
+        if let Some(sent) = self.sender.find(id, Step::CheckIn.as_str()).await?
+            && (sent.state.succeeded() || !sent.state.is_settled())
         {
             return Ok(sent);
         }
@@ -108,15 +108,9 @@ impl Deals {
     fn check_in_intent(&self, id: B256, buyer_signature: &[u8]) -> Result<Intent, StepError> {
         let ours = sign_voucher(id, &*self.signer, &self.contracts.domain())
             .map_err(|e| StepError::Signature(e.to_string()))?;
-        Ok(Intent {
-            subject: id,
-            step: Step::CheckIn,
-            call: self
-                .contracts
-                .addresses()
-                .check_in(id, vec![ours.into(), Bytes::copy_from_slice(buyer_signature)]),
-            on_failure: Some(check_in_job(id, buyer_signature)),
-        })
+        let signs = vec![ours.into(), Bytes::copy_from_slice(buyer_signature)];
+        let call = self.contracts.addresses().check_in(id, signs);
+        Ok(Intent::step(id, Step::CheckIn, call).on_failure(check_in_job(id, buyer_signature)))
     }
 
     async fn intent(&self, id: B256, decision: Step, job: &Job) -> Result<Intent, StepError> {
@@ -136,12 +130,7 @@ impl Deals {
                 return Err(StepError::NotByItself(decision));
             }
         };
-        Ok(Intent {
-            subject: id,
-            step: decision,
-            call,
-            on_failure: Some(step_job(id, decision, 0)),
-        })
+        Ok(Intent::step(id, decision, call).on_failure(step_job(id, decision, 0)))
     }
 
     async fn is_recorded(&self, id: B256) -> Result<bool, String> {
@@ -174,16 +163,11 @@ impl Deals {
                     note: format!("{step} is due at chain time {due}, the head is at {}", head.time),
                 });
             }
-            Decision::Reject(reason) => Intent {
-                subject: id,
-                step: Step::Reject,
-                call: self
-                    .contracts
-                    .addresses()
-                    .reject(id, reason)
-                    .map_err(|e| e.to_string())?,
-                on_failure: Some(step_job(id, step, 0)),
-            },
+            Decision::Reject(reason) => {
+                let call = self.contracts.addresses().reject(id, reason);
+                Intent::step(id, Step::Reject, call.map_err(|e| e.to_string())?)
+                    .on_failure(step_job(id, step, 0))
+            }
             Decision::Send(step) => self
                 .intent(id, step, job)
                 .await

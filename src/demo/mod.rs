@@ -9,5 +9,5 @@ mod trade;
 mod world;
 
 pub use process::{NodeProcess, ProcessError};
-pub use trade::{Progress, TradeError, TradeReport, Trader};
-pub use world::{World, WorldError, WorldOptions};
+pub use trade::{DealReport, Progress, TradeError, TradeReport, Trader, ms};
+pub use world::{TOPIC, World, WorldError, WorldOptions};

@@ -19,6 +19,7 @@ pub use deal::{Deal, DealStatus, Step};
 pub use eip712::{
     DigestSigner, Domain, RecoverError, SignError, Signature65, recover_voucher, sign_voucher,
 };
+pub use fields::FieldError;
 pub use offer::{Offer, OfferDraft, OfferError, SignOfferError, VerifyError};
 pub use options::{CancelOption, PaymentOption, cancel_hash, payment_hash};
 pub use payload::Payload;

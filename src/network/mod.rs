@@ -5,6 +5,7 @@
 //! come in, each once; everything is bounded; a lost coordinator is named, waited for and found again.
 //! Nothing above this room names libp2p.
 
+mod closing;
 mod coordinator;
 mod frame;
 mod identity;

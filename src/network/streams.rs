@@ -215,11 +215,9 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (stream, protocol),
                 ..
-            }) => {
+            }) if self.done.len() < MAX_UNCLAIMED => {
                 // A peer that opens streams faster than the swarm can look at them loses them.
-                if self.done.len() < MAX_UNCLAIMED {
-                    self.done.push_back(Outcome::Inbound(protocol, stream));
-                }
+                self.done.push_back(Outcome::Inbound(protocol, stream));
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol: (stream, protocol),

@@ -15,7 +15,7 @@ use libp2p::{
     tcp, websocket, yamux,
 };
 
-use super::NetworkError;
+use super::{NetworkError, closing::Closing};
 
 /// TCP, WebSocket, noise and yamux together must be agreed on within this time.
 const HANDSHAKE: Duration = Duration::from_secs(20);
@@ -56,7 +56,10 @@ fn transport(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetworkEr
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     Ok(websocket
         .or_transport(plain)
-        .map(|either, _| either.into_inner())
+        .map(|either, _| {
+            let (peer, muxer) = either.into_inner();
+            (peer, StreamMuxerBox::new(Closing::new(muxer)))
+        })
         .boxed())
 }
 

@@ -101,10 +101,8 @@ impl Answer {
                     &self.domain,
                     &*self.signer,
                 )
-                .map_err(|e| BuildError::Unavailable(e.to_string()))?;
-                OfferRecord::new(&offer, now).map_err(|e| {
-                    Decline::new("offer.unwritable", format!("an offer's options: {e}")).into()
-                })
+                .map_err(|e| Decline::new("offer.unsigned", e.to_string()))?;
+                Ok(OfferRecord::new(&offer, now))
             })
             .collect()
     }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    market::{Offer, SuperjsonError},
+    market::Offer,
     store::{IndexValue, Record},
 };
 
@@ -73,14 +73,14 @@ pub struct OfferRecord {
 }
 
 impl OfferRecord {
-    pub fn new(offer: &Offer, signed: Timestamp) -> Result<Self, SuperjsonError> {
-        Ok(Self {
+    pub fn new(offer: &Offer, signed: Timestamp) -> Self {
+        Self {
             id: offer.id,
             request: offer.request.id,
             expire: offer.expire,
             signed,
-            text: offer.to_text()?,
-        })
+            text: offer.to_text(),
+        }
     }
 }
 

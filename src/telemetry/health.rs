@@ -141,7 +141,7 @@ impl Register {
         }
     }
 
-    pub(super) fn clock(&self) -> &Clock {
+    pub fn clock(&self) -> &Clock {
         &self.0.clock
     }
 

@@ -9,4 +9,5 @@ mod tasks;
 
 pub use health::{LoopHealth, LoopState};
 pub use metrics::Metrics;
+pub use panics::caught;
 pub use tasks::{Beat, Policy, TaskError, Tasks};

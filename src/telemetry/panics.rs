@@ -1,6 +1,12 @@
 //! Remembers where the last panic on this thread happened, so that a supervisor can name the place.
 
-use std::{cell::RefCell, panic, sync::Once};
+use std::{
+    cell::RefCell,
+    panic::{self, AssertUnwindSafe},
+    sync::Once,
+};
+
+use futures::FutureExt;
 
 thread_local! {
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -30,4 +36,16 @@ pub(super) fn message(payload: &(dyn std::any::Any + Send)) -> String {
         .map(|s| (*s).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "panic without a message".to_owned())
+}
+
+/// Awaits foreign work; a panic in it becomes its text and place.
+pub async fn caught<F: Future>(work: F) -> Result<F::Output, String> {
+    // What the work leaves half done is its own; nothing of ours is shared with it unguarded.
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .map_err(|payload| match take_place() {
+            Some(place) => format!("panicked at {place}: {}", message(&*payload)),
+            None => format!("panicked: {}", message(&*payload)),
+        })
 }

@@ -1,8 +1,9 @@
 //! Wires that fail the way wires do: silent without closing, or answered by something else.
+#![allow(dead_code)] // two test programs share this file and each leaves something unused
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use tokio::{
@@ -13,9 +14,11 @@ use tokio::{
 };
 
 /// Forwards TCP to a local port until frozen: then it takes bytes, passes none on, and closes nothing.
+/// Choked, it does not even take bytes any more.
 pub struct Proxy {
     port: u16,
     frozen: Arc<watch::Sender<u64>>,
+    choked: Arc<AtomicBool>,
     accepting: JoinHandle<()>,
 }
 
@@ -26,22 +29,28 @@ impl Proxy {
         // Odd: frozen. A connection that met a freeze stays dead for ever.
         let frozen = Arc::new(watch::Sender::new(0));
         let state = frozen.clone();
+        let choked = Arc::new(AtomicBool::new(false));
+        let choke = choked.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let state = state.subscribe();
+                let (state, choke) = (state.subscribe(), choke.clone());
                 tokio::spawn(async move {
                     let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else {
                         return;
                     };
                     let (cr, cw) = client.into_split();
                     let (sr, sw) = server.into_split();
-                    tokio::join!(pump(cr, sw, state.clone()), pump(sr, cw, state));
+                    tokio::join!(
+                        pump(cr, sw, state.clone(), &choke),
+                        pump(sr, cw, state, &choke)
+                    );
                 });
             }
         });
         Self {
             port,
             frozen,
+            choked,
             accepting,
         }
     }
@@ -52,6 +61,10 @@ impl Proxy {
 
     pub fn freeze(&self) {
         self.frozen.send_modify(|n| *n += 1);
+    }
+
+    pub fn choke(&self) {
+        self.choked.store(true, Ordering::SeqCst);
     }
 
     pub fn thaw(&self) {
@@ -69,11 +82,15 @@ async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     state: watch::Receiver<u64>,
+    choked: &AtomicBool,
 ) {
     let mut buffer = [0; 4096];
     let began = *state.borrow();
     let mut dead = began % 2 == 1;
     loop {
+        if choked.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         let n = from.read(&mut buffer).await.unwrap_or(0);
         dead |= *state.borrow() != began;
         if dead {

@@ -38,7 +38,8 @@ pub(super) struct Link {
     pub(super) server: PeerId,
     pub(super) config: config::Network,
     pub(super) board: Arc<Board>,
-    pub(super) topics: watch::Receiver<Topics>,
+    /// The sender, so that a node that only listens may drop its handle.
+    pub(super) topics: Arc<watch::Sender<Topics>>,
     pub(super) seen: Arc<Mutex<Seen>>,
     pub(super) inbound: mpsc::Sender<Inbound>,
     pub(super) metrics: Metrics,
@@ -49,6 +50,8 @@ pub(super) struct Link {
 pub(super) struct Held {
     pub(super) identities: Identities,
     pub(super) commands: mpsc::Receiver<Publish>,
+    /// Keeps `commands` from ending when every handle is dropped.
+    pub(super) _open: mpsc::Sender<Publish>,
 }
 
 impl Link {

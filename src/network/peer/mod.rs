@@ -100,7 +100,7 @@ impl Peer {
             let (address, server) = swarm::parse_address(text)?;
             let identities = Identities::open(&dir, &server, config.identity)?;
             let (sender, commands) = mpsc::channel(config.publish_queue.max(1));
-            links.push(sender);
+            links.push(sender.clone());
             loops.push(Arc::new(Link {
                 number: n,
                 text: text.clone(),
@@ -108,7 +108,7 @@ impl Peer {
                 server,
                 config: config.clone(),
                 board: board.clone(),
-                topics: topics.subscribe(),
+                topics: topics.clone(),
                 seen: seen.clone(),
                 inbound: inbound.clone(),
                 metrics: tasks.metrics.clone(),
@@ -116,6 +116,7 @@ impl Peer {
                 held: tokio::sync::Mutex::new(link::Held {
                     identities,
                     commands,
+                    _open: sender,
                 }),
             }));
         }

@@ -132,6 +132,7 @@ async fn live(
     let Held {
         identities,
         commands,
+        ..
     } = held;
     let mut commands = Some(commands);
     let (want, wants) = mpsc::channel(WANTS);

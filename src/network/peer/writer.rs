@@ -40,7 +40,7 @@ pub(super) async fn run(
         stream,
         announced: Arc::default(),
     };
-    let mut topics = link.topics.clone();
+    let mut topics = link.topics.subscribe();
     let mut batch = Vec::new();
     loop {
         let now = topics.borrow_and_update().clone();

@@ -2,7 +2,8 @@
 //! the committer needs to know, read back from the rows.
 //!
 //! Nothing is ever deleted here: what sled could trip over is moved into `aside/`, and a store that cannot
-//! be read is left as it is, with a message that says what to do.
+//! be read is refused with a message that says what to do. A file beside the tree names the store, since
+//! sled takes a damaged log for an empty one: a tree that has lost its name is refused, not begun anew.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -34,8 +35,8 @@ pub enum OpenError {
         known: u32,
     },
     #[error(
-        "the store in {dir} cannot be read: {reason}; nothing was changed. Keep a copy of that directory, \
-         then restore a backup into an empty data directory, or start on another one"
+        "the store in {dir} cannot be read: {reason}. Keep a copy of that directory, then restore a backup \
+         into an empty data directory, or start on another one"
     )]
     Unreadable { dir: PathBuf, reason: String },
     #[error("{path}: {source}")]
@@ -94,10 +95,21 @@ pub(super) fn open(
         blobs,
         _lock: lock,
     };
-    let identity = identify(&opened, schema, &dir)?;
+    let name = dir.join("id");
+    let named = match fs::read_to_string(&name) {
+        Ok(text) => Some(text),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(at(&name)(e)),
+    };
+    let identity = identify(&opened, schema, &dir, named.as_deref())?;
     // From here on all that was read back is on the disk, names of files included.
     opened.db.flush().map_err(|e| unreadable(&dir, &e))?;
     opened.sync().map_err(at(&path))?;
+    if named.is_none() {
+        fs::write(&name, identity.id.to_string())
+            .and_then(|()| File::open(&name)?.sync_all())
+            .map_err(at(&name))?;
+    }
     for d in [&tree_dir, &opened.blobs, &dir, &data_dir.to_owned()] {
         File::open(d).and_then(|f| f.sync_all()).map_err(at(d))?;
     }
@@ -180,7 +192,12 @@ fn open_tree(options: &config::Store, dir: &Path) -> Result<::sled::Db, ::sled::
 }
 
 /// Reads, or at the first open writes, who this store is; refuses one from a newer version.
-fn identify(opened: &Opened, schema: &Schema, dir: &Path) -> Result<Identity, OpenError> {
+fn identify(
+    opened: &Opened,
+    schema: &Schema,
+    dir: &Path,
+    named: Option<&str>,
+) -> Result<Identity, OpenError> {
     let tree = &opened.db;
     let get = |name: &str| tree.get(keys::meta(name)).map_err(|e| unreadable(dir, &e));
     let broken = |name: &str| unreadable(dir, &format!("its row `{name}` is not in a known form"));
@@ -195,6 +212,13 @@ fn identify(opened: &Opened, schema: &Schema, dir: &Path) -> Result<Identity, Op
         },
         _ => return Err(broken("id")),
     };
+    // An empty name is one that a power cut left at the very first open.
+    if named.is_some_and(|n| !n.is_empty() && n.trim() != identity.id.to_string()) {
+        return Err(unreadable(
+            dir,
+            &"its contents are not those of the store that its file `id` names; the log is damaged or was replaced",
+        ));
+    }
     let found = match get("step")? {
         Some(step) => Reader(&step).u32().ok_or_else(|| broken("step"))?,
         None => 0,

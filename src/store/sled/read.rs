@@ -142,12 +142,12 @@ pub(super) fn jobs(
     limit: usize,
 ) -> Result<Vec<Job>, StoreError> {
     let walk = |prefix: u8, wanted: bool| {
+        let start = keys::job(prefix, JobId::nil()).to_vec();
         let end = match after {
-            Some(id) => keys::job(prefix, id),
-            None => [prefix + 1; 17],
+            _ if !wanted => start.clone(),
+            Some(id) => keys::job(prefix, id).to_vec(),
+            None => keys::successor(&[prefix]),
         };
-        let start = keys::job(prefix, JobId::nil());
-        let end = if wanted { end } else { start };
         opened.db.range(start..end).rev().peekable()
     };
     let mut unfinished = walk(keys::UNFINISHED, state.is_none_or(|s| !s.is_final()));

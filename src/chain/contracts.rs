@@ -1,0 +1,343 @@
+//! The contracts manager: what the market's contracts say, and whether they would accept a call.
+//!
+//! Cheap to clone; connects on first use; every question has a time limit (see `rpc`). It sends nothing:
+//! transactions go through the sender alone.
+
+use std::{collections::HashMap, ops::Deref, sync::Arc};
+
+use alloy::{
+    primitives::{Address, B256, Bytes, U64, U256},
+    sol_types::SolCall,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    abi::{IConfig, IEntities, IErc20, IMarket},
+    rpc::{Question, Rpc},
+};
+use crate::{
+    chain::{Call, ChainError, Fault},
+    config,
+    market::{Deal, DealStatus, Domain, Payload},
+    telemetry::Tasks,
+};
+
+/// Where the contracts are. Also makes the calls to them (`addresses.claim(id)`, …).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    pub config: Address,
+    pub entities: Address,
+    pub market: Address,
+    /// The token of supplier deposits.
+    pub token: Address,
+}
+
+/// A block, as far as we care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub number: u64,
+    pub hash: B256,
+    /// Unix seconds.
+    pub time: u64,
+    pub base_fee: Option<u128>,
+}
+
+/// A supplier or retailer, as the registry keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entity {
+    pub id: B256,
+    pub kind: B256,
+    pub owner: Address,
+    pub signer: Address,
+    pub enabled: bool,
+}
+
+#[derive(Clone)]
+pub struct Contracts(Arc<Inner>);
+
+struct Inner {
+    rpc: Rpc,
+    addresses: Addresses,
+    domain: Domain,
+}
+
+/// `contracts.claim(id)` and all other calls.
+impl Deref for Contracts {
+    type Target = Addresses;
+
+    fn deref(&self) -> &Addresses {
+        &self.0.addresses
+    }
+}
+
+impl Contracts {
+    /// Fails only on a configuration that `config::Chain::check` would have refused.
+    pub fn new(config: &config::Chain, tasks: &Tasks) -> Result<Self, ChainError> {
+        let address = |key: &str, text: &str| {
+            text.parse::<Address>()
+                .map_err(|_| ChainError::Config(format!("{key}: `{text}` is not an address")))
+        };
+        let addresses = Addresses {
+            config: address("config", &config.config)?,
+            entities: address("entities", &config.entities)?,
+            market: address("market", &config.market)?,
+            token: address("token", &config.token)?,
+        };
+        let domain = Domain {
+            name: config.name.clone(),
+            version: config.version.clone(),
+            chain_id: config.chain_id,
+            verifying_contract: addresses.market,
+        };
+        Ok(Self(Arc::new(Inner {
+            rpc: Rpc::new(config, tasks)?,
+            addresses,
+            domain,
+        })))
+    }
+
+    /// What offers and vouchers are signed for.
+    pub fn domain(&self) -> Domain {
+        self.0.domain.clone()
+    }
+
+    pub fn addresses(&self) -> Addresses {
+        self.0.addresses
+    }
+
+    pub fn chain_id(&self) -> u64 {
+        self.0.domain.chain_id
+    }
+
+    /// The newest block.
+    pub async fn head(&self) -> Result<Head, ChainError> {
+        let block: Option<Block> = self
+            .0
+            .rpc
+            .ask("eth_getBlockByNumber", json!(["latest", false]))
+            .await?;
+        block
+            .map(Head::from)
+            .ok_or_else(|| ChainError::Unexpected("the chain has no newest block".to_owned()))
+    }
+
+    /// One deal; `None` when the market knows no such id.
+    pub async fn deal(&self, id: B256) -> Result<Option<Deal>, ChainError> {
+        Ok(self.deals(&[id]).await?.remove(&id).flatten())
+    }
+
+    /// Many deals in one JSON-RPC batch, all from the same endpoint.
+    pub async fn deals(&self, ids: &[B256]) -> Result<HashMap<B256, Option<Deal>>, ChainError> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let questions: Vec<_> = ids
+            .iter()
+            .map(|id| self.question(self.market, &IMarket::dealsCall { offerId: *id }))
+            .collect();
+        let answers = self.0.rpc.batch(&questions).await?;
+        ids.iter()
+            .zip(answers)
+            .map(|(id, answer)| {
+                let row = decode::<IMarket::dealsCall>(&answer.read::<Bytes>()?)?;
+                Ok((*id, deal(row)?))
+            })
+            .collect()
+    }
+
+    /// An entity; `None` when the registry knows no such id.
+    pub async fn entity(&self, id: B256) -> Result<Option<Entity>, ChainError> {
+        match self
+            .read(self.entities, &IEntities::getEntityCall { id })
+            .await
+        {
+            Ok(row) => Ok(Some(Entity {
+                id: row.id,
+                kind: row.kind,
+                owner: row.owner,
+                signer: row.signer,
+                enabled: row.enabled,
+            })),
+            Err(e) if e.revert().is_some_and(|r| r.is(Fault::EntityNotFound)) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Enabled and with some deposit: what the market asks of a supplier when a deal is made.
+    pub async fn entity_enabled(&self, id: B256) -> Result<bool, ChainError> {
+        let call = IEntities::isEntityEnabledCall { id };
+        match self.read(self.entities, &call).await {
+            Err(e) if e.revert().is_some_and(|r| r.is(Fault::EntityNotFound)) => Ok(false),
+            other => other,
+        }
+    }
+
+    pub async fn entity_deposit(&self, id: B256) -> Result<U256, ChainError> {
+        self.read(self.entities, &IEntities::balanceOfEntityCall { id })
+            .await
+    }
+
+    /// The deposit that the market's configuration asks of a kind of entity.
+    pub async fn min_deposit(&self, kind: super::EntityKind) -> Result<U256, ChainError> {
+        let call = IConfig::getMinDepositCall { kind: kind.word() };
+        self.read(self.config, &call).await
+    }
+
+    pub async fn market_paused(&self) -> Result<bool, ChainError> {
+        self.read(self.market, &IMarket::pausedCall {}).await
+    }
+
+    /// The deal's NFT. Ids start at 0, so 0 is ambiguous.
+    pub async fn deal_token(&self, id: B256) -> Result<U256, ChainError> {
+        self.read(self.market, &IMarket::offerTokensCall { offerId: id })
+            .await
+    }
+
+    pub async fn allowance(
+        &self,
+        token: Address,
+        owner: Address,
+        spender: Address,
+    ) -> Result<U256, ChainError> {
+        self.read(token, &IErc20::allowanceCall { owner, spender })
+            .await
+    }
+
+    /// An ERC-20 balance in the token's base units.
+    pub async fn token_balance(&self, token: Address, owner: Address) -> Result<U256, ChainError> {
+        self.read(token, &IErc20::balanceOfCall { owner }).await
+    }
+
+    pub async fn token_decimals(&self, token: Address) -> Result<u8, ChainError> {
+        self.read(token, &IErc20::decimalsCall {}).await
+    }
+
+    /// What an address has to pay for gas, in wei.
+    pub async fn balance(&self, address: Address) -> Result<U256, ChainError> {
+        self.0
+            .rpc
+            .ask("eth_getBalance", json!([address, "latest"]))
+            .await
+    }
+
+    /// Whether the contract would accept the call now; its refusal is [`ChainError::Revert`].
+    pub async fn simulate(&self, call: &Call, from: Address) -> Result<(), ChainError> {
+        self.simulate_at(call, from, json!("latest")).await
+    }
+
+    /// As it was in a past block: how a reverted transaction is explained.
+    pub(super) async fn simulate_at(
+        &self,
+        call: &Call,
+        from: Address,
+        block: Value,
+    ) -> Result<(), ChainError> {
+        let params = json!([{"from": from, "to": call.to, "data": call.data}, block]);
+        self.0
+            .rpc
+            .ask::<Bytes>("eth_call", params)
+            .await
+            .map(drop)
+            .map_err(|e| named(e, &call.what))
+    }
+
+    pub(super) fn rpc(&self) -> &Rpc {
+        &self.0.rpc
+    }
+
+    async fn read<C: SolCall>(&self, to: Address, call: &C) -> Result<C::Return, ChainError> {
+        let q = self.question(to, call);
+        let data: Bytes = self
+            .0
+            .rpc
+            .ask(q.method, q.params)
+            .await
+            .map_err(|e| named(e, C::SIGNATURE))?;
+        decode::<C>(&data)
+    }
+
+    fn question<C: SolCall>(&self, to: Address, call: &C) -> Question {
+        let data = Bytes::from(call.abi_encode());
+        Question::new("eth_call", json!([{"to": to, "data": data}, "latest"]))
+    }
+}
+
+/// Turns a refusal that is a revert into one that says so by name.
+pub(super) fn named(error: ChainError, what: &str) -> ChainError {
+    match error {
+        ChainError::Refused(refusal) => match refusal.revert() {
+            Some(revert) => ChainError::Revert {
+                what: what.to_owned(),
+                revert,
+            },
+            None => ChainError::Refused(refusal),
+        },
+        other => other,
+    }
+}
+
+fn decode<C: SolCall>(data: &[u8]) -> Result<C::Return, ChainError> {
+    C::abi_decode_returns(data).map_err(|e| {
+        ChainError::Unexpected(if data.is_empty() {
+            format!(
+                "{}: nothing; is there a contract at the configured address?",
+                C::SIGNATURE
+            )
+        } else {
+            format!("{}: {e}", C::SIGNATURE)
+        })
+    })
+}
+
+/// An unknown id reads as zeros, whose status would be `Created`.
+fn deal(row: IMarket::dealsReturn) -> Result<Option<Deal>, ChainError> {
+    if row.offer.id.is_zero() {
+        return Ok(None);
+    }
+    let o = row.offer;
+    Ok(Some(Deal {
+        created: row.created,
+        offer: Payload {
+            id: o.id,
+            expire: o.expire,
+            supplier_id: o.supplierId,
+            chain_id: o.chainId,
+            request_hash: o.requestHash,
+            options_hash: o.optionsHash,
+            payment_hash: o.paymentHash,
+            cancel_hash: o.cancelHash,
+            transferable: o.transferable,
+            check_in: o.checkIn,
+            check_out: o.checkOut,
+        },
+        retailer_id: row.retailerId,
+        buyer: row.buyer,
+        price: row.price,
+        asset: row.asset,
+        status: DealStatus::try_from(row.status)
+            .map_err(|e| ChainError::Unexpected(e.to_string()))?,
+    }))
+}
+
+/// A block's header, read leniently: chains differ in the rest.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Block {
+    number: U64,
+    hash: B256,
+    timestamp: U64,
+    #[serde(default)]
+    base_fee_per_gas: Option<U256>,
+}
+
+impl From<Block> for Head {
+    fn from(b: Block) -> Self {
+        Self {
+            number: b.number.to(),
+            hash: b.hash,
+            time: b.timestamp.to(),
+            base_fee: b.base_fee_per_gas.map(|fee| fee.saturating_to()),
+        }
+    }
+}

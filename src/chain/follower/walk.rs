@@ -1,0 +1,452 @@
+//! One step of the follower: look, go back if the chain changed under it, or take in the next range.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use alloy::{
+    primitives::{B256, U64},
+    rpc::types::Log,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    CURSOR, EffectsError, FollowerStatus, Parts, Reader,
+    range::{Range, asked_for_too_much},
+    trail::{Mark, Trail},
+};
+use crate::{
+    chain::{ChainError, Head, MarketLog, contracts::Block, log, rpc::Question},
+    store::{Batch, CommitError, Cursor, Precondition, Query, Record, StoreError, fetch_all},
+    telemetry::Beat,
+};
+
+/// What to do after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// There is more to do at once.
+    More,
+    /// Nothing until the chain grows.
+    Done,
+}
+
+/// Logs are remembered within the horizon, so that a reorganisation can say what it removed.
+impl Record for MarketLog {
+    const TABLE: &'static str = "chain_logs";
+
+    fn key(&self) -> String {
+        format!("{:020}:{:08}", self.block, self.log_index)
+    }
+}
+
+/// The cursor's detail.
+#[derive(Serialize, Deserialize)]
+struct Detail {
+    /// The next block to take in.
+    next: u64,
+    trail: Trail,
+}
+
+/// Where the follower stands: a copy of what is stored.
+pub(super) struct Walk {
+    /// The next block to take in.
+    next: u64,
+    /// The cursor's position as stored; `None` before the first commit.
+    position: Option<u64>,
+    head_time: Option<u64>,
+    trail: Trail,
+    /// Logs within the horizon, in order.
+    recent: Vec<MarketLog>,
+    range: Range,
+    head: Option<Head>,
+    confirmations: u64,
+}
+
+impl Walk {
+    pub async fn load(parts: &Parts) -> Result<Self, EffectsError> {
+        let config = &parts.config;
+        let cursor = parts.store.cursor(CURSOR).await?;
+        let mut walk = Self {
+            next: config.start_block,
+            position: None,
+            head_time: None,
+            trail: Trail::default(),
+            recent: Vec::new(),
+            range: Range::new(config.chunk),
+            head: None,
+            confirmations: config.confirmations,
+        };
+        if let Some(cursor) = cursor {
+            let detail: Detail =
+                serde_json::from_value(cursor.detail).map_err(|e| StoreError::Unreadable {
+                    table: "cursors".to_owned(),
+                    key: CURSOR.to_owned(),
+                    reason: e.to_string(),
+                })?;
+            walk.next = detail.next;
+            walk.position = Some(cursor.position);
+            walk.head_time = cursor.head_time;
+            walk.trail = detail.trail;
+            let all = Query::all(MarketLog::TABLE, usize::MAX);
+            let rows = fetch_all::<MarketLog>(&*parts.store, all).await?;
+            walk.recent = rows.into_iter().map(|row| row.value).collect();
+        }
+        Ok(walk)
+    }
+
+    pub fn status(&self, trouble: Option<String>) -> FollowerStatus {
+        let target = self
+            .head
+            .map(|h| h.number.saturating_sub(self.confirmations));
+        FollowerStatus {
+            cursor: self.next.checked_sub(1),
+            head: self.head.map(|h| h.number),
+            head_time: self.head.map(|h| h.time),
+            lag: target.map_or(0, |t| (t + 1).saturating_sub(self.next)),
+            trouble,
+        }
+    }
+
+    pub async fn step(&mut self, parts: &Parts, beat: &Beat) -> Result<Step, EffectsError> {
+        let standing = self.trail.last();
+        let mut questions = vec![block_at("latest".to_owned())];
+        questions.extend(standing.map(|m| block_at(hex(m.number))));
+        let mut answers = parts.contracts.rpc().batch(&questions).await?.into_iter();
+        let head = read_block(answers.next())?
+            .ok_or_else(|| ChainError::Unexpected("the chain has no newest block".to_owned()))?;
+        let here = read_block(answers.next())?;
+        self.head = Some(head);
+
+        if let Some(mark) = standing
+            && here.map(|b| b.hash) != Some(mark.hash)
+        {
+            return self.walk_back(parts, head).await;
+        }
+        let Some(target) = head
+            .number
+            .checked_sub(parts.config.confirmations)
+            .filter(|t| *t >= self.next)
+        else {
+            return self.note_time(parts, head).await;
+        };
+        let to = target.min(self.next.saturating_add(self.range.blocks() - 1));
+        let step = match self.take_in(parts, beat, head, to).await {
+            Err(EffectsError::Chain(e)) if asked_for_too_much(&e) && self.range.refused() => {
+                tracing::info!(blocks = self.range.blocks(), reason = %e, "asking for fewer blocks");
+                return Ok(Step::More);
+            }
+            other => other?,
+        };
+        Ok(match step {
+            Step::Done if to < target => Step::More,
+            step => step,
+        })
+    }
+
+    /// No new block to take in; a head that moved on still releases jobs that are due by its time.
+    async fn note_time(&mut self, parts: &Parts, head: Head) -> Result<Step, EffectsError> {
+        if self.position.is_some() && self.head_time < Some(head.time) {
+            let batch = Batch::new();
+            let trail = self.trail.clone();
+            self.commit(parts, batch, self.next, trail, head.time)
+                .await?;
+        }
+        Ok(Step::Done)
+    }
+
+    /// Takes in the logs of `self.next..=to`.
+    async fn take_in(
+        &mut self,
+        parts: &Parts,
+        beat: &Beat,
+        head: Head,
+        to: u64,
+    ) -> Result<Step, EffectsError> {
+        let from = self.next;
+        let at = parts.contracts.addresses();
+        let standing = self.trail.last();
+        // One batch, so one endpoint: it must know both ends of the range, or its "no logs" means nothing.
+        let mut questions = vec![
+            Question::new(
+                "eth_getLogs",
+                json!([{
+                    "address": [at.market, at.entities],
+                    "topics": [log::topics()],
+                    "fromBlock": hex(from),
+                    "toBlock": hex(to),
+                }]),
+            ),
+            block_at(hex(to)),
+        ];
+        questions.extend(standing.map(|m| block_at(hex(m.number))));
+        let mut answers = parts.contracts.rpc().batch(&questions).await?.into_iter();
+        let logs: Vec<Log> = match answers.next() {
+            Some(answer) => answer.read()?,
+            None => Vec::new(),
+        };
+        let end = read_block(answers.next())?
+            .ok_or_else(|| ChainError::Behind(format!("it does not know block {to} yet")))?;
+        let here = read_block(answers.next())?;
+        self.range.accepted();
+        beat.tick();
+        let moved = standing.is_some_and(|m| here.map(|b| b.hash) != Some(m.hash))
+            || (to == head.number && end.hash != head.hash);
+        if moved {
+            // The chain changed between two questions: look again.
+            return Ok(Step::More);
+        }
+        let Some(logs) = self.read_logs(parts, logs, from, &end).await? else {
+            return Ok(Step::More);
+        };
+
+        let mut batch = if logs.is_empty() {
+            Batch::new()
+        } else {
+            let reader = Reader {
+                parts,
+                must_exist: true,
+            };
+            parts.effects.effects(&logs, &reader).await?
+        };
+        beat.tick();
+        let floor = to.saturating_sub(parts.config.horizon);
+        for log in logs.iter().filter(|l| l.block >= floor) {
+            batch.put(log)?;
+        }
+        for log in self.recent.iter().filter(|l| l.block < floor) {
+            batch.delete::<MarketLog>(&log.key());
+        }
+        let mut trail = self.trail.clone();
+        let with_logs: BTreeMap<u64, B256> = logs.iter().map(|l| (l.block, l.block_hash)).collect();
+        let marks = with_logs
+            .into_iter()
+            .map(|(number, hash)| Mark { number, hash })
+            .chain([Mark {
+                number: to,
+                hash: end.hash,
+            }]);
+        trail.extend(marks, parts.config.horizon);
+        // While behind, the time of what was taken in: nothing is released before what precedes it is known.
+        let caught_up = to + parts.config.confirmations >= head.number;
+        let time = if caught_up { head.time } else { end.time };
+
+        if !self.commit(parts, batch, to + 1, trail, time).await? {
+            return Ok(Step::More);
+        }
+        self.recent.retain(|l| l.block >= floor);
+        for log in logs {
+            parts.metrics.logs.count(log.event.name());
+            // Nobody listening is no error.
+            let _ = parts.logs.send(Arc::new(log.clone()));
+            if log.block >= floor {
+                self.recent.push(log);
+            }
+        }
+        Ok(Step::Done)
+    }
+
+    /// Reads logs, with the time of their blocks. `None`: the chain changed meanwhile.
+    async fn read_logs(
+        &self,
+        parts: &Parts,
+        logs: Vec<Log>,
+        from: u64,
+        end: &Head,
+    ) -> Result<Option<Vec<MarketLog>>, EffectsError> {
+        let at = parts.contracts.addresses();
+        let mut out = Vec::new();
+        let mut untimed = BTreeSet::new();
+        for raw in logs.iter().filter(|l| !l.removed) {
+            let event = match log::read(raw, &at) {
+                Ok(Some(event)) => event,
+                Ok(None) => continue,
+                Err(reason) => return Err(ChainError::Unexpected(reason).into()),
+            };
+            let (Some(block), Some(block_hash), Some(tx_hash), Some(log_index)) = (
+                raw.block_number,
+                raw.block_hash,
+                raw.transaction_hash,
+                raw.log_index,
+            ) else {
+                return Err(ChainError::Unexpected(
+                    "a log without its place on the chain".to_owned(),
+                )
+                .into());
+            };
+            if !(from..=end.number).contains(&block) {
+                return Err(ChainError::Unexpected(format!(
+                    "a log of block {block}, asked for {from} to {}",
+                    end.number
+                ))
+                .into());
+            }
+            if block == end.number && block_hash != end.hash {
+                return Ok(None);
+            }
+            if raw.block_timestamp.is_none() {
+                untimed.insert(block);
+            }
+            out.push(MarketLog {
+                block,
+                block_hash,
+                block_time: raw.block_timestamp.unwrap_or_default(),
+                tx_hash,
+                log_index,
+                event,
+            });
+        }
+        out.sort_by_key(MarketLog::place);
+        out.dedup_by_key(|l| l.place());
+        if !untimed.is_empty() {
+            let headers = self.headers(parts, untimed.iter().copied()).await?;
+            for log in out.iter_mut().filter(|l| untimed.contains(&l.block)) {
+                match headers.get(&log.block) {
+                    Some(header) if header.hash == log.block_hash => log.block_time = header.time,
+                    _ => return Ok(None),
+                }
+            }
+        }
+        Ok(Some(out))
+    }
+
+    async fn headers(
+        &self,
+        parts: &Parts,
+        numbers: impl Iterator<Item = u64>,
+    ) -> Result<BTreeMap<u64, Head>, EffectsError> {
+        let questions: Vec<_> = numbers.map(|n| block_at(hex(n))).collect();
+        let mut headers = BTreeMap::new();
+        for answer in parts.contracts.rpc().batch(&questions).await? {
+            if let Some(head) = read_block(Some(answer))? {
+                headers.insert(head.number, head);
+            }
+        }
+        Ok(headers)
+    }
+
+    /// Where the follower stands is no longer part of the chain, or the endpoint does not know it.
+    async fn walk_back(&mut self, parts: &Parts, head: Head) -> Result<Step, EffectsError> {
+        let marks = self.trail.marks().to_vec();
+        let now = self.headers(parts, marks.iter().map(|m| m.number)).await?;
+        let replaced = marks
+            .iter()
+            .any(|m| now.get(&m.number).is_some_and(|b| b.hash != m.hash));
+        if !replaced {
+            // Every block it knows is one of ours: it is behind, nothing was undone.
+            return Err(ChainError::Behind(format!(
+                "its newest block is {}, the next to take in is {}",
+                head.number, self.next
+            ))
+            .into());
+        }
+        let ancestor = self.trail.ancestor(|n| now.get(&n).map(|b| b.hash));
+        let (from, to) = (self.next.saturating_sub(1), ancestor.map(|m| m.number));
+        let next = match (ancestor, marks.first()) {
+            (Some(mark), _) => mark.number + 1,
+            // Deeper than anything remembered: read one horizon more again. Effects are idempotent.
+            (None, Some(oldest)) => oldest
+                .number
+                .saturating_sub(parts.config.horizon)
+                .max(parts.config.start_block)
+                .min(head.number),
+            (None, None) => self.next,
+        };
+        let undone: Vec<MarketLog> = self
+            .recent
+            .iter()
+            .filter(|l| l.block >= next)
+            .cloned()
+            .collect();
+        tracing::warn!(from, to, logs = undone.len(), "the chain was reorganised");
+        let mut batch = if undone.is_empty() {
+            Batch::new()
+        } else {
+            let reader = Reader {
+                parts,
+                must_exist: false,
+            };
+            parts.effects.reverted(&undone, &reader).await?
+        };
+        for log in &undone {
+            batch.delete::<MarketLog>(&log.key());
+        }
+        batch.event(
+            "chain.reverted",
+            parts.contracts.chain_id().to_string(),
+            json!({
+                "from": from,
+                "back_to": to,
+                "beyond_horizon": ancestor.is_none(),
+                "logs": undone.iter().map(|l| json!({
+                    "block": l.block,
+                    "block_hash": l.block_hash,
+                    "tx": l.tx_hash,
+                    "log_index": l.log_index,
+                    "event": l.event.name(),
+                })).collect::<Vec<_>>(),
+            }),
+        );
+        let mut trail = self.trail.clone();
+        trail.cut(ancestor.map(|m| m.number));
+        if self.commit(parts, batch, next, trail, head.time).await? {
+            self.recent.retain(|l| l.block < next);
+        }
+        Ok(Step::More)
+    }
+
+    /// Commits the batch together with the new place. `false`: somebody else moved the cursor; it was read
+    /// again, and nothing of this batch was written.
+    async fn commit(
+        &mut self,
+        parts: &Parts,
+        mut batch: Batch,
+        next: u64,
+        trail: Trail,
+        head_time: u64,
+    ) -> Result<bool, EffectsError> {
+        let position = next.saturating_sub(1);
+        let detail = Detail { next, trail };
+        batch.move_cursor(
+            CURSOR,
+            self.position,
+            Cursor {
+                position,
+                head_time: Some(head_time),
+                detail: json!(detail),
+            },
+        );
+        match parts.store.commit(batch).await {
+            Ok(_) => {
+                self.next = next;
+                self.trail = detail.trail;
+                self.position = Some(position);
+                self.head_time = Some(head_time);
+                Ok(true)
+            }
+            Err(CommitError::Refused(Precondition::CursorAt { .. })) => {
+                let head = self.head;
+                *self = Self::load(parts).await?;
+                self.head = head;
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn block_at(number: String) -> Question {
+    Question::new("eth_getBlockByNumber", json!([number, false]))
+}
+
+fn read_block(answer: Option<crate::chain::rpc::Answer>) -> Result<Option<Head>, ChainError> {
+    match answer {
+        Some(answer) => Ok(answer.read::<Option<Block>>()?.map(Head::from)),
+        None => Ok(None),
+    }
+}
+
+fn hex(number: u64) -> String {
+    format!("{:#x}", U64::from(number))
+}

@@ -1,0 +1,38 @@
+//! Floor 4: the market's contracts, read, followed and written to.
+//!
+//! - [`Contracts`], the contracts manager: what the contracts say and would accept. Several endpoints,
+//!   a time limit on every call.
+//! - [`Follower`]: takes in every log once, in order, through reorganisations, outages and restarts; what
+//!   follows from a log ([`Effects`]) is committed together with the place the follower came to.
+//! - [`Sender`]: one per signing key; takes nonces from a stored ledger, journals the signed bytes before
+//!   they are shown to anyone, and does not rest until they are mined or proven lost.
+//!
+//! Failure: an endpoint's trouble is named in the health register and waited out; nothing here ends a
+//! loop, let alone the process.
+
+pub(crate) mod abi;
+mod call;
+mod contracts;
+mod error;
+mod follower;
+mod key;
+mod log;
+mod revert;
+mod rpc;
+mod sender;
+
+pub use call::{Call, EntityKind, ReasonTooLong, entity_id};
+pub use contracts::{Addresses, Contracts, Entity, Head};
+pub use error::{ChainError, Refusal};
+pub use follower::{CURSOR, DealReader, Effects, EffectsError, Follower, FollowerStatus};
+pub use key::{KeyError, load_signer};
+pub use log::{MarketEvent, MarketLog};
+pub use revert::{Fault, Revert};
+pub use sender::{Intent, Sender, SubmitError, Transaction, TransactionState};
+
+/// Chooses the process's TLS implementation. Every connection made here asks for it; calling it again
+/// changes nothing.
+pub fn install_crypto() {
+    // An error only says that somebody chose before us.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

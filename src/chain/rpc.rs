@@ -1,0 +1,399 @@
+//! The narrow waist: every question to the chain goes through here.
+//!
+//! Promise: a call returns within the configured time per endpoint tried. An endpoint that cannot be
+//! reached, answers garbage, is on another chain or limits us is named as degraded, skipped for a growing
+//! while, and tried again; the next endpoint is asked in its place. An endpoint that answers "no" is
+//! healthy, and its answer is the caller's business ([`Refusal`]).
+//!
+//! All calls of one [`Rpc::batch`] are answered by the same endpoint, so they fit together.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use alloy::{
+    primitives::{U64, hex},
+    rpc::client::RpcClient,
+    transports::{RpcError, TransportErrorKind},
+};
+use reqwest::Url;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json, value::RawValue};
+use tokio::time::Instant;
+
+use crate::{
+    base::Backoff,
+    chain::{ChainError, Refusal, install_crypto},
+    config,
+    telemetry::{Metrics, Tasks, health::Register},
+};
+
+/// Most calls in one JSON-RPC batch; public endpoints refuse larger ones.
+const MAX_BATCH: usize = 100;
+
+/// How long an unhealthy endpoint is skipped, growing with every failure in a row.
+const SKIP: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+
+pub(super) struct Question {
+    pub method: &'static str,
+    pub params: Value,
+}
+
+impl Question {
+    pub fn new(method: &'static str, params: Value) -> Self {
+        Self { method, params }
+    }
+}
+
+/// One answer of a batch, still as text.
+#[derive(Debug)]
+pub(super) struct Answer {
+    method: &'static str,
+    result: Result<Box<RawValue>, Refusal>,
+}
+
+impl Answer {
+    /// Reads the answer as what it should be. `null` reads as `None` of an option.
+    pub fn read<R: DeserializeOwned>(self) -> Result<R, ChainError> {
+        let raw = self.result?;
+        serde_json::from_str(raw.get()).map_err(|e| {
+            ChainError::Unexpected(format!(
+                "{} gave {}: {e}",
+                self.method,
+                shorten(raw.get(), 120)
+            ))
+        })
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Rpc(Arc<Inner>);
+
+struct Inner {
+    endpoints: Vec<Endpoint>,
+    timeout: Duration,
+    chain_id: u64,
+    register: Register,
+    metrics: Metrics,
+}
+
+struct Endpoint {
+    /// `rpc host:port`: never the path, which may hold a key.
+    name: String,
+    client: RpcClient,
+    health: Mutex<Health>,
+}
+
+#[derive(Default)]
+struct Health {
+    /// The chain id was asked for and is ours.
+    verified: bool,
+    failures: u32,
+    skip_until: Option<Instant>,
+}
+
+impl Rpc {
+    pub fn new(config: &config::Chain, tasks: &Tasks) -> Result<Self, ChainError> {
+        install_crypto();
+        let http = reqwest::Client::builder()
+            .timeout(config.rpc_timeout.0)
+            .connect_timeout(config.rpc_timeout.0)
+            .build()
+            .map_err(|e| ChainError::Config(format!("no HTTP client: {e}")))?;
+        let endpoints: Vec<Endpoint> = config
+            .rpc
+            .iter()
+            .map(|text| {
+                let url = Url::parse(text)
+                    .map_err(|e| ChainError::Config(format!("rpc `{text}` is not a URL: {e}")))?;
+                Ok(Endpoint {
+                    name: format!("rpc {}", host(&url)),
+                    client: RpcClient::new_http_with_client(http.clone(), url),
+                    health: Mutex::default(),
+                })
+            })
+            .collect::<Result<_, ChainError>>()?;
+        if endpoints.is_empty() {
+            return Err(ChainError::Config("rpc names no endpoint".to_owned()));
+        }
+        Ok(Self(Arc::new(Inner {
+            endpoints,
+            timeout: config.rpc_timeout.0,
+            chain_id: config.chain_id,
+            register: tasks.register.clone(),
+            metrics: tasks.metrics.clone(),
+        })))
+    }
+
+    /// One question, one answer.
+    pub async fn ask<R: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: Value,
+    ) -> Result<R, ChainError> {
+        let mut answers = self.batch(&[Question::new(method, params)]).await?;
+        match answers.pop() {
+            Some(answer) => answer.read(),
+            None => Err(ChainError::Unexpected(format!("{method}: no answer"))),
+        }
+    }
+
+    /// Many questions to one endpoint, answered in their order. Past `MAX_BATCH` they travel as several
+    /// JSON-RPC batches, still to the same endpoint.
+    pub async fn batch(&self, questions: &[Question]) -> Result<Vec<Answer>, ChainError> {
+        let mut last = None;
+        for endpoint in self.in_order() {
+            match self.try_endpoint(endpoint, questions).await {
+                Ok(answers) => {
+                    self.healthy(endpoint);
+                    self.0.metrics.rpc.add("ok", questions.len() as u64);
+                    return Ok(answers);
+                }
+                Err(reason) => {
+                    self.unhealthy(endpoint, &reason);
+                    last = Some((endpoint.name.clone(), reason));
+                }
+            }
+        }
+        let (endpoint, reason) = last.unwrap_or_default();
+        Err(ChainError::Unreachable { endpoint, reason })
+    }
+
+    /// Healthy endpoints in the configured order, then those being skipped, soonest first.
+    fn in_order(&self) -> Vec<&Endpoint> {
+        let now = Instant::now();
+        let mut order: Vec<(Option<Instant>, &Endpoint)> = self
+            .0
+            .endpoints
+            .iter()
+            .map(|e| (e.health().skip_until.filter(|t| *t > now), e))
+            .collect();
+        order.sort_by_key(|(skip, _)| *skip);
+        order.into_iter().map(|(_, e)| e).collect()
+    }
+
+    async fn try_endpoint(
+        &self,
+        endpoint: &Endpoint,
+        questions: &[Question],
+    ) -> Result<Vec<Answer>, String> {
+        if !endpoint.health().verified {
+            self.verify(endpoint).await?;
+        }
+        let mut answers = Vec::with_capacity(questions.len());
+        for part in questions.chunks(MAX_BATCH) {
+            answers.extend(self.send(endpoint, part).await?);
+        }
+        Ok(answers)
+    }
+
+    async fn verify(&self, endpoint: &Endpoint) -> Result<(), String> {
+        let question = [Question::new("eth_chainId", json!([]))];
+        let id: U64 = self
+            .send(endpoint, &question)
+            .await?
+            .pop()
+            .ok_or("no answer to eth_chainId")?
+            .read()
+            .map_err(|e| e.to_string())?;
+        if id.to::<u64>() != self.0.chain_id {
+            return Err(format!(
+                "is on chain {id}, the configuration says {}",
+                self.0.chain_id
+            ));
+        }
+        endpoint.health().verified = true;
+        Ok(())
+    }
+
+    /// Always a batch, even of one: only there does the client compare the ids of question and answer.
+    async fn send(
+        &self,
+        endpoint: &Endpoint,
+        questions: &[Question],
+    ) -> Result<Vec<Answer>, String> {
+        let mut batch = endpoint.client.new_batch();
+        let mut waiting = Vec::with_capacity(questions.len());
+        for q in questions {
+            let call = batch
+                .add_call::<_, Box<RawValue>>(q.method, &q.params)
+                .map_err(|e| e.to_string())?;
+            waiting.push((q.method, call));
+        }
+        let work = async {
+            batch.send().await.map_err(|e| describe(&e))?;
+            let mut answers = Vec::with_capacity(waiting.len());
+            for (method, call) in waiting {
+                let result = match call.await {
+                    Ok(raw) => Ok(raw),
+                    Err(RpcError::ErrorResp(payload)) => {
+                        if is_limit(payload.code, &payload.message) {
+                            return Err(format!("limits us: {}", shorten(&payload.message, 120)));
+                        }
+                        Err(Refusal {
+                            method,
+                            code: payload.code,
+                            data: revert_data(&payload.message, payload.data.as_deref()),
+                            message: payload.message.into_owned(),
+                        })
+                    }
+                    Err(e) => return Err(describe(&e)),
+                };
+                answers.push(Answer { method, result });
+            }
+            Ok(answers)
+        };
+        match tokio::time::timeout(self.0.timeout, work).await {
+            Ok(Ok(answers)) => Ok(answers),
+            Ok(Err(reason)) => {
+                self.0.metrics.rpc.count("error");
+                Err(reason)
+            }
+            Err(_) => {
+                self.0.metrics.rpc.count("timeout");
+                Err(format!("no answer within {:?}", self.0.timeout))
+            }
+        }
+    }
+
+    fn healthy(&self, endpoint: &Endpoint) {
+        let mut health = endpoint.health();
+        health.failures = 0;
+        health.skip_until = None;
+        drop(health);
+        self.0.register.clear(&endpoint.name);
+    }
+
+    fn unhealthy(&self, endpoint: &Endpoint, reason: &str) {
+        let mut health = endpoint.health();
+        health.skip_until = Some(Instant::now() + SKIP.delay(health.failures));
+        health.failures = health.failures.saturating_add(1);
+        // Whatever answers there next time may be another node.
+        health.verified = false;
+        drop(health);
+        self.0.register.degrade(&endpoint.name, reason);
+    }
+}
+
+impl Endpoint {
+    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) fn host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or("?");
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// An error of the transport without its URL, which may hold a key.
+fn describe(error: &RpcError<TransportErrorKind>) -> String {
+    match error {
+        RpcError::Transport(kind) => match kind.as_custom() {
+            Some(e) => {
+                let mut text = match e.downcast_ref::<reqwest::Error>() {
+                    Some(r) if r.is_connect() => "cannot connect".to_owned(),
+                    Some(r) if r.is_timeout() => "no answer in time".to_owned(),
+                    _ => "the connection failed".to_owned(),
+                };
+                let mut cause = e.source();
+                while let Some(c) = cause {
+                    if c.source().is_none() {
+                        text = format!("{text}: {}", shorten(&c.to_string(), 120));
+                    }
+                    cause = c.source();
+                }
+                text
+            }
+            None => shorten(&kind.to_string(), 160),
+        },
+        RpcError::DeserError { .. } => "the answer is not JSON-RPC".to_owned(),
+        other => shorten(&other.to_string(), 160),
+    }
+}
+
+/// "You ask too often", as opposed to "you ask for too much", which a smaller range cures.
+fn is_limit(code: i64, message: &str) -> bool {
+    let m = message.to_ascii_lowercase();
+    code == 429
+        || [
+            "rate limit",
+            "rate exceeded",
+            "too many requests",
+            "request limit",
+            "credits",
+        ]
+        .iter()
+        .any(|words| m.contains(words))
+}
+
+/// Finds revert data wherever clients put it: a hex text, an object with `data`, behind `Reverted `, or
+/// only in the message.
+fn revert_data(message: &str, data: Option<&RawValue>) -> Option<Vec<u8>> {
+    fn in_value(value: &Value) -> Option<Vec<u8>> {
+        match value {
+            Value::String(text) => in_text(text),
+            Value::Object(map) => map.get("data").and_then(in_value),
+            _ => None,
+        }
+    }
+    fn in_text(text: &str) -> Option<Vec<u8>> {
+        let digits = &text[text.find("0x")? + 2..];
+        let end = digits
+            .find(|c: char| !c.is_ascii_hexdigit())
+            .unwrap_or(digits.len());
+        hex::decode(&digits[..end]).ok()
+    }
+    data.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok())
+        .and_then(|value| in_value(&value))
+        .or_else(|| {
+            message
+                .contains("revert")
+                .then(|| in_text(message))
+                .flatten()
+                .filter(|data| data.len() >= 4)
+        })
+}
+
+fn shorten(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revert_data_is_found_wherever_clients_put_it() {
+        let want = Some(vec![0xab, 0x77, 0x81, 0xbc]);
+        for data in [
+            r#""0xab7781bc""#,
+            r#""Reverted 0xab7781bc""#,
+            r#"{"message":"x","data":"0xab7781bc"}"#,
+        ] {
+            let raw = RawValue::from_string(data.to_owned()).unwrap();
+            assert_eq!(revert_data("", Some(&raw)), want, "{data}");
+        }
+        assert_eq!(
+            revert_data("execution reverted: custom error 0xab7781bc", None),
+            want
+        );
+        assert_eq!(revert_data("nonce too low", None), None);
+        let empty = RawValue::from_string(r#""0x""#.to_owned()).unwrap();
+        assert_eq!(revert_data("", Some(&empty)), Some(vec![]));
+    }
+
+    #[test]
+    fn too_often_and_too_much_are_told_apart() {
+        assert!(is_limit(429, ""));
+        assert!(is_limit(-32005, "daily request limit reached"));
+        assert!(!is_limit(-32005, "query returned more than 10000 results"));
+    }
+}

@@ -1,0 +1,123 @@
+//! What is stored of transactions: the journal, keyed by (subject, step), and the nonce ledger.
+
+use alloy::primitives::{Address, B256, Bytes};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    chain::Call,
+    store::{IndexValue, NewJob, Record},
+};
+
+/// Where a transaction stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransactionState {
+    /// Signed and journaled; on its way.
+    Sent,
+    /// In a block, and it did what it should. A reorganisation can still undo that; then it is sent again.
+    Mined,
+    /// Mined, with a whole reorganisation horizon on top.
+    Confirmed,
+    /// In a block, and the contract refused it.
+    Reverted,
+    /// Its nonce was used by a transaction that is not in this journal.
+    Lost,
+}
+
+impl TransactionState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Mined => "mined",
+            Self::Confirmed => "confirmed",
+            Self::Reverted => "reverted",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// It took effect, as far as is known.
+    pub fn succeeded(self) -> bool {
+        matches!(self, Self::Mined | Self::Confirmed)
+    }
+
+    /// Nothing is waited for any more (a reorganisation aside).
+    pub fn is_settled(self) -> bool {
+        self != Self::Sent
+    }
+}
+
+/// A row of the journal. Fees in wei per gas.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Transaction {
+    pub id: Uuid,
+    /// The deal it is about.
+    pub subject: B256,
+    /// The step it takes (`claim`, `check-in`, …).
+    pub step: String,
+    pub signer: Address,
+    pub nonce: u64,
+    pub call: Call,
+    pub state: TransactionState,
+    /// The newest hash, or the one that was mined.
+    pub hash: B256,
+    /// Every hash it was ever sent under, newest last; replacements share the nonce.
+    pub hashes: Vec<B256>,
+    /// The signed bytes of the newest hash.
+    pub raw: Bytes,
+    pub gas: u64,
+    pub max_fee: u128,
+    pub max_tip: u128,
+    /// When it was first signed.
+    pub created: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gas_used: Option<u64>,
+    /// Why it did not do what it should.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Enqueued in the commit that ends it any other way than mined and accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<NewJob>,
+}
+
+impl Transaction {
+    /// The key of the row for a subject's step.
+    pub fn key_of(subject: B256, step: &str) -> String {
+        format!("{subject}:{step}")
+    }
+}
+
+impl Record for Transaction {
+    const TABLE: &'static str = "transactions";
+
+    fn key(&self) -> String {
+        Self::key_of(self.subject, &self.step)
+    }
+
+    fn index(&self) -> Vec<(&'static str, IndexValue)> {
+        vec![
+            ("id", self.id.to_string().into()),
+            ("state", self.state.as_str().into()),
+            ("signer", self.signer.to_string().into()),
+            ("nonce", self.nonce.into()),
+        ]
+    }
+}
+
+/// The next nonce of a signer. Taken in the commit that journals the transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NonceLedger {
+    pub signer: Address,
+    pub next: u64,
+}
+
+impl Record for NonceLedger {
+    const TABLE: &'static str = "nonces";
+
+    fn key(&self) -> String {
+        self.signer.to_string()
+    }
+}

@@ -1,0 +1,236 @@
+//! Floor 4: the persistent job queue: who runs what, how much at once, and what becomes of it.
+//!
+//! Promise: a job runs at least once after its enqueue was answered, and its effect is committed once: the
+//! handler's batch and the job's end are one commit, refused if the lease was lost meanwhile. Never more
+//! jobs of a kind at once than its limit, nor in total. A handler that panics is an attempt that failed.
+//!
+//! Assumes that a handler is safe to run again, and gives up soon after [`JobContext::lost`].
+//!
+//! Failure: a runner that fails is started again by its supervisor and finds its running jobs where they
+//! were; a store that fails ends the node.
+
+mod runner;
+mod work;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    base::Clock,
+    config,
+    store::{Batch, CommitError, Due, Enqueued, Job, JobId, NewJob, SharedStore},
+    telemetry::{Policy, Tasks},
+};
+
+/// Does the work of one kind of job.
+#[async_trait]
+pub trait Handler: Send + Sync + 'static {
+    async fn run(&self, job: &Job, context: &JobContext) -> Outcome;
+}
+
+/// What a handler made of a job.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The batch and the job's end are one commit. If one of the batch's preconditions no longer holds,
+    /// the attempt counts as failed and the job is tried again.
+    Done(Batch),
+    /// A commit of the handler's own finished or rescheduled the job already.
+    Committed,
+    /// Failed; tried again after the job's backoff, until its attempts are used up.
+    Retry(String),
+    /// Failed for good.
+    Dead(String),
+    /// Not now; does not count as an attempt.
+    Later { due: Due, note: String },
+}
+
+/// What a handler may need beside its job.
+#[derive(Clone, Debug)]
+pub struct JobContext {
+    /// The job is no longer ours, or the grace period of a drain is over: stop, commit nothing.
+    pub lost: CancellationToken,
+}
+
+/// How busy the queue is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QueueStatus {
+    pub draining: bool,
+    pub running: usize,
+    pub limit: usize,
+    pub kinds: BTreeMap<String, KindStatus>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct KindStatus {
+    pub running: usize,
+    pub limit: usize,
+}
+
+/// The running queue. Clones share it.
+#[derive(Clone)]
+pub struct Queue(Arc<Inner>);
+
+struct Kind {
+    handler: Arc<dyn Handler>,
+    limit: usize,
+}
+
+struct Inner {
+    store: SharedStore,
+    clock: Clock,
+    tasks: Tasks,
+    kinds: BTreeMap<String, Kind>,
+    total: usize,
+    lease: Duration,
+    /// Jobs in our hands by kind. Outlives a restart of the runner.
+    running: Mutex<HashMap<JobId, String>>,
+    /// Changes whenever a job leaves our hands.
+    left: watch::Sender<u64>,
+    draining: CancellationToken,
+    grace_over: CancellationToken,
+    /// Held while jobs are being leased and taken in hand, so that a drain misses none.
+    leasing: tokio::sync::Mutex<()>,
+}
+
+/// Collects the handlers of a queue.
+pub struct Builder {
+    store: SharedStore,
+    clock: Clock,
+    tasks: Tasks,
+    config: config::Queue,
+    kinds: BTreeMap<String, Kind>,
+}
+
+impl Builder {
+    /// Jobs of `kind` go to `handler`. A kind without one stays in the store.
+    pub fn handler(mut self, kind: impl Into<String>, handler: Arc<dyn Handler>) -> Self {
+        let kind = kind.into();
+        let limit = self.config.limit(&kind);
+        self.kinds.insert(kind, Kind { handler, limit });
+        self
+    }
+
+    /// Starts leasing. Needs a tokio runtime.
+    pub fn start(self) -> Queue {
+        let sum = self.kinds.values().map(|k| k.limit).sum();
+        let queue = Queue(Arc::new(Inner {
+            store: self.store,
+            clock: self.clock,
+            tasks: self.tasks.clone(),
+            kinds: self.kinds,
+            total: self.config.total.unwrap_or(sum),
+            lease: self.config.lease.0,
+            running: Mutex::default(),
+            left: watch::Sender::default(),
+            draining: CancellationToken::new(),
+            grace_over: CancellationToken::new(),
+            leasing: tokio::sync::Mutex::default(),
+        }));
+        let inner = queue.0.clone();
+        self.tasks.spawn("queue", Policy::default(), move |beat| {
+            runner::run(inner.clone(), beat)
+        });
+        queue
+    }
+}
+
+impl Queue {
+    pub fn builder(
+        store: SharedStore,
+        clock: Clock,
+        tasks: &Tasks,
+        config: &config::Queue,
+    ) -> Builder {
+        Builder {
+            store,
+            clock,
+            tasks: tasks.clone(),
+            config: config.clone(),
+            kinds: BTreeMap::new(),
+        }
+    }
+
+    /// An `Ok` means that the job survives what the store's durability names.
+    pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued, CommitError> {
+        let mut batch = Batch::new();
+        batch.enqueue(job);
+        let committed = self.0.store.commit(batch).await?;
+        Ok(committed.jobs[0])
+    }
+
+    /// Leases nothing more, lets running jobs go on for `grace`, then tells them to stop and hands them
+    /// back without counting the attempt. Jobs stay in the store throughout.
+    pub async fn drain(&self, grace: Duration) {
+        self.0.draining.cancel();
+        // A lease under way is waited for: its jobs are in hand then.
+        drop(self.0.leasing.lock().await);
+        if tokio::time::timeout(grace, self.0.idle()).await.is_err() {
+            tracing::info!(
+                running = self.0.count(),
+                "grace is over, jobs are handed back"
+            );
+            self.0.grace_over.cancel();
+            if tokio::time::timeout(work::LAST_WORDS * 2, self.0.idle())
+                .await
+                .is_err()
+            {
+                tracing::warn!(
+                    running = self.0.count(),
+                    "jobs could not be handed back; the next start frees them"
+                );
+            }
+        }
+    }
+
+    pub fn status(&self) -> QueueStatus {
+        let running = self.0.by_kind();
+        QueueStatus {
+            draining: self.0.draining.is_cancelled(),
+            running: running.values().sum(),
+            limit: self.0.total,
+            kinds: self
+                .0
+                .kinds
+                .iter()
+                .map(|(kind, k)| {
+                    let running = running.get(kind).copied().unwrap_or(0);
+                    let limit = k.limit;
+                    (kind.clone(), KindStatus { running, limit })
+                })
+                .collect(),
+        }
+    }
+}
+
+impl Inner {
+    fn count(&self) -> usize {
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
+    fn by_kind(&self) -> BTreeMap<String, usize> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = BTreeMap::new();
+        for kind in running.values() {
+            *counts.entry(kind.clone()).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    /// Done once no job is in our hands.
+    async fn idle(&self) {
+        let mut left = self.left.subscribe();
+        // The sender lives as long as `self`.
+        let _ = left.wait_for(|_| self.count() == 0).await;
+    }
+}

@@ -1,0 +1,129 @@
+//! The loop that leases jobs and puts them to work.
+//!
+//! It registers for the wake-up before it looks for work, so that nothing enqueued in between is missed.
+//! It also looks once a second, since a clock may jump.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use super::{Inner, work};
+use crate::{
+    base::Timestamp,
+    store::{Batch, JobOp, LeaseRequest, StoreError},
+    telemetry::{Beat, TaskError},
+};
+
+const LOOK: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(inner: Arc<Inner>, beat: Beat) -> Result<(), TaskError> {
+    let mut marks = inner.store.watch();
+    let mut left = inner.left.subscribe();
+    loop {
+        beat.tick();
+        marks.borrow_and_update();
+        left.borrow_and_update();
+        let round = match look(&inner, &beat).await {
+            Err(StoreError::Closed) if beat.is_stopping() => return Ok(()),
+            round => round?,
+        };
+        let sleep = match round {
+            Round::Draining => {
+                beat.wait("the end of the drain", beat.stopped()).await;
+                return Ok(());
+            }
+            // There may be more than there was room for in one lease.
+            Round::Busy => continue,
+            Round::Idle { next_due } => next_due
+                .and_then(|due| inner.clock.now().until(due).ok())
+                .and_then(|span| Duration::try_from(span).ok())
+                .unwrap_or(if next_due.is_some() {
+                    Duration::ZERO
+                } else {
+                    LOOK
+                })
+                .clamp(Duration::from_millis(1), LOOK),
+            Round::Full => LOOK,
+        };
+        let full = matches!(round, Round::Full);
+        let waits_for = if full { "room" } else { "work" };
+        beat.wait(waits_for, async {
+            tokio::select! {
+                _ = marks.changed(), if !full => {}
+                _ = left.changed() => {}
+                () = tokio::time::sleep(sleep) => {}
+                () = inner.draining.cancelled() => {}
+                () = beat.stopped() => {}
+            }
+        })
+        .await;
+        if beat.is_stopping() {
+            return Ok(());
+        }
+    }
+}
+
+enum Round {
+    /// Something was put to work.
+    Busy,
+    Idle {
+        next_due: Option<Timestamp>,
+    },
+    /// Every kind is at its limit.
+    Full,
+    Draining,
+}
+
+async fn look(inner: &Arc<Inner>, beat: &Beat) -> Result<Round, StoreError> {
+    let _leasing = inner.leasing.lock().await;
+    if inner.draining.is_cancelled() {
+        return Ok(Round::Draining);
+    }
+    let running = inner.by_kind();
+    let total = inner.total.saturating_sub(running.values().sum::<usize>());
+    let wanted: BTreeMap<String, usize> = inner
+        .kinds
+        .iter()
+        .map(|(kind, k)| {
+            let busy = running.get(kind).copied().unwrap_or(0);
+            (kind.clone(), k.limit.saturating_sub(busy))
+        })
+        .filter(|(_, room)| *room > 0)
+        .collect();
+    if total == 0 || wanted.is_empty() {
+        return Ok(Round::Full);
+    }
+    let request = LeaseRequest {
+        wanted,
+        total,
+        owner: inner.store.id().to_string(),
+        until: inner.lease_end(),
+    };
+    let leased = beat.wait("the store", inner.store.lease(request)).await?;
+    if leased.jobs.is_empty() {
+        return Ok(Round::Idle {
+            next_due: leased.next_due,
+        });
+    }
+    for job in leased.jobs {
+        let Some(kind) = inner.kinds.get(&job.spec.kind) else {
+            // The store gives only what was asked for; if it did not, the job goes back.
+            let mut batch = Batch::new();
+            batch.job(JobOp::HandBack(job.lease()));
+            let _ = inner.store.commit(batch).await;
+            continue;
+        };
+        inner
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(job.id, job.spec.kind.clone());
+        let hand = work::InHand::new(inner.clone(), job.id);
+        inner
+            .tasks
+            .once("job", work::run(hand, kind.handler.clone(), job));
+    }
+    Ok(Round::Busy)
+}
