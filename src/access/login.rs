@@ -121,4 +121,65 @@ fn check_signature(
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use alloy::{primitives::U256, signers::local::PrivateKeySigner};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::market::DigestSigner;
+
+    fn sign(key: &PrivateKeySigner, message: &LoginMessage) -> [u8; 65] {
+        key.sign_digest(&message.digest()).unwrap()
+    }
+
+    fn message(owner: Address) -> LoginMessage {
+        LoginMessage {
+            owner,
+            nonce: B256::repeat_byte(3),
+            expires: 1_790_000_000,
+            audience: "tradewind".into(),
+            chain_id: 31337,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Any message but the one signed is refused.
+        #[test]
+        fn a_tampered_message_is_refused(
+            key in 1u64..,
+            (nonce, expires, audience, chain_id, field) in
+                (any::<[u8; 32]>(), any::<u64>(), ".{0,40}", any::<u64>(), 0..4u8),
+        ) {
+            let key = PrivateKeySigner::from_bytes(&U256::from(key).into()).unwrap();
+            let ours = message(key.address());
+            let signature = sign(&key, &ours);
+            prop_assert!(check_signature(&ours, key.address(), &signature).is_ok());
+            let mut other = ours.clone();
+            match field {
+                0 => other.nonce = nonce.into(),
+                1 => other.expires = expires,
+                2 => other.audience = audience,
+                _ => other.chain_id = chain_id,
+            }
+            prop_assume!(other != ours);
+            prop_assert!(check_signature(&other, key.address(), &signature).is_err());
+        }
+
+        /// No bit of a signature can be turned, and nothing that is no signature panics.
+        #[test]
+        fn a_tampered_signature_is_refused(
+            at in 0usize..65,
+            bit in 0u8..8,
+            noise in prop::collection::vec(any::<u8>(), 0..130),
+        ) {
+            let key = PrivateKeySigner::from_bytes(&B256::repeat_byte(5)).unwrap();
+            let ours = message(key.address());
+            let mut signature = sign(&key, &ours);
+            signature[at] ^= 1 << bit;
+            prop_assert!(check_signature(&ours, key.address(), &signature).is_err());
+            prop_assert!(check_signature(&ours, key.address(), &noise).is_err());
+        }
+    }
+}

@@ -293,20 +293,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_bit_of_a_token_can_be_turned() {
+        let (ours, _) = tokens(&KEY, "tradewind");
+        let token = ours.issue(owner()).unwrap();
+        let text = token.text.expose();
+        for (at, bit) in (0..text.len()).flat_map(|at| (0..7).map(move |bit| (at, bit))) {
+            let mut bytes = text.as_bytes().to_vec();
+            bytes[at] ^= 1 << bit;
+            let tampered = String::from_utf8(bytes).unwrap();
+            assert!(ours.verify(&tampered).is_err(), "bit {bit} of byte {at}");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
-
-        /// No bit of a token can be turned.
-        #[test]
-        fn a_tampered_token_is_refused(at in any::<prop::sample::Index>(), bit in 0u8..7) {
-            let (ours, _) = tokens(&KEY, "tradewind");
-            let token = ours.issue(owner()).unwrap();
-            let mut bytes = token.text.expose().as_bytes().to_vec();
-            let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
-            let text = String::from_utf8(bytes).unwrap();
-            prop_assert!(ours.verify(&text).is_err());
-        }
 
         #[test]
         fn no_text_is_let_in_or_panics(text in ".{0,200}") {
