@@ -172,6 +172,11 @@ async fn a_wrong_item_is_refused_with_all_its_mistakes_and_changes_nothing() {
     };
     let keys: Vec<_> = problems.iter().map(|p| p.key.as_str()).collect();
     assert_eq!(keys, ["name", "capacity", "price"]);
+    // As an answer over HTTP gives them.
+    assert_eq!(
+        serde_json::to_value(&problems).unwrap()[1],
+        json!({ "key": "capacity", "wrong": "is 0", "allowed": "1 or more" })
+    );
 
     shop.items.create(item("a"), &OWNER).await.unwrap();
     let other_id = Item {

@@ -6,6 +6,9 @@ use alloy::primitives::Address;
 use async_trait::async_trait;
 
 /// The owners of the supplier's entity, as the chain says. Given by the node, since the chain is next door.
+///
+/// Asked once for every login with a good signature, and anybody can make one of those with a key of their
+/// own: remember the answer for a while, and put a limit on the time of asking.
 #[async_trait]
 pub trait Owners: Send + Sync + 'static {
     async fn owners(&self) -> Result<Vec<Address>, OwnersUnavailable>;

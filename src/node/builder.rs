@@ -137,8 +137,8 @@ impl NodeBuilder {
             sender: sender.clone(),
             signer: signer.clone(),
         };
-        let builder = offers
-            .unwrap_or_else(|| Arc::new(HourlyCatalog::new(config.catalog.clone(), items)));
+        let builder =
+            offers.unwrap_or_else(|| Arc::new(HourlyCatalog::new(config.catalog.clone(), items)));
         let answer = Answer {
             store: store.clone(),
             clock: clock.clone(),
