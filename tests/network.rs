@@ -225,7 +225,7 @@ async fn a_peer_that_does_not_read_is_cut_off_and_holds_up_nobody() {
     eventually("three peers", || hub.hub.stats().peers == 3).await;
 
     let big = "x".repeat(100_000);
-    for n in 0..400 {
+    for n in 0..120 {
         buyer.publish("hello", &format!("{n} {big}")).await;
         let got = heard(&mut supplier).await;
         assert!(text(&got).starts_with(&format!("{n} ")));
@@ -249,7 +249,7 @@ async fn a_peer_that_takes_no_bytes_at_all_does_not_keep_its_place() {
 
     proxy.choke();
     let big = "x".repeat(100_000);
-    for _ in 0..150 {
+    for _ in 0..80 {
         buyer.publish("hello", &big).await;
     }
     // The place is free although the stuck connection cannot even be closed in order.
@@ -345,4 +345,26 @@ async fn sizes_are_held_to() {
             .await
             .is_ok()
     );
+}
+
+#[cfg(feature = "faults")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_in_either_loop_is_survived() {
+    let hub = Hub::start().await;
+    let mut supplier = peer(&hub.address(), &["hello"]).await;
+    let buyer = peer(&hub.address(), &[]).await;
+    let connections = || supplier.peer.status()[0].connections;
+    tradewind::telemetry::faults::arm("coordinator");
+    eventually("a new connection", || connections() == 2).await;
+    tradewind::telemetry::faults::arm("coordinator-peer 1");
+    eventually("the loop's failure", || {
+        [&supplier, &buyer]
+            .iter()
+            .any(|p| p.tasks.metrics.loop_failures.get("coordinator-peer 1") == 1)
+    })
+    .await;
+    supplier.until_connected().await;
+    buyer.until_connected().await;
+    buyer.publish("hello", "still trading").await;
+    assert_eq!(text(&heard(&mut supplier).await), "still trading");
 }

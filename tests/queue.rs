@@ -18,8 +18,8 @@ use tradewind::{
     queue::{Handler, JobContext, Outcome, Queue},
     shutdown::Shutdown,
     store::{
-        Batch, Cursor, Due, Enqueued, Job, JobId, JobOp, JobState, NewJob, Precondition,
-        SharedStore, sled::SledStore,
+        self, Batch, Cursor, Due, Enqueued, Job, JobId, JobOp, JobState, NewJob, Precondition,
+        SharedStore,
     },
     telemetry::{Metrics, Tasks},
 };
@@ -37,7 +37,7 @@ impl House {
         let dir = tempfile::tempdir().unwrap();
         let tasks = Tasks::new(clock.clone(), Metrics::new(), Shutdown::new());
         let options = config::Store::default();
-        let store = SledStore::open(&options, dir.path(), clock.clone(), &tasks).unwrap();
+        let store = store::open(&options, dir.path(), clock.clone(), &tasks).unwrap();
         Self {
             _dir: dir,
             clock,
@@ -324,7 +324,7 @@ async fn a_handler_that_committed_itself_is_believed_only_if_it_did() {
 #[tokio::test]
 async fn the_heartbeat_keeps_a_long_job_and_a_lost_lease_stops_it() {
     let mut house = House::new(Clock::system());
-    house.config.lease = Span::millis(300);
+    house.config.lease = Span::secs(1);
     let told = Arc::new(AtomicBool::new(false));
     let go = Arc::new(Semaphore::new(0));
     let (t, g) = (told.clone(), go.clone());
@@ -333,7 +333,7 @@ async fn the_heartbeat_keeps_a_long_job_and_a_lost_lease_stops_it() {
         async move {
             if job.spec.key == "long" {
                 // Longer than its lease; only the heartbeat keeps it.
-                tokio::time::sleep(Duration::from_millis(1_500)).await;
+                tokio::time::sleep(Duration::from_millis(2_500)).await;
                 return Outcome::Done(Batch::new());
             }
             if job.attempts > 1 {
@@ -354,7 +354,7 @@ async fn the_heartbeat_keeps_a_long_job_and_a_lost_lease_stops_it() {
     batch.job(JobOp::HandBack(lease));
     house.store.commit(batch).await.unwrap();
     until("told", || told.load(Ordering::SeqCst)).await;
-    until("lost", || house.tasks.metrics.jobs.get("lost") == 1).await;
+    until("lost", || house.tasks.metrics.jobs.get("lost") >= 1).await;
     house.reaches(long, JobState::Done).await;
 }
 
@@ -380,7 +380,7 @@ async fn a_drain_lets_the_quick_finish_and_hands_back_the_rest_uncounted() {
     started.acquire_many(2).await.unwrap().forget();
     let draining = tokio::spawn({
         let queue = queue.clone();
-        async move { queue.drain(Duration::from_secs(2)).await }
+        async move { queue.drain(Duration::from_secs(5)).await }
     });
     until("draining", || queue.status().draining).await;
     let late = enqueue(&queue, spec("late")).await;

@@ -47,7 +47,7 @@ impl Default for Store {
             keep_finished: Span::secs(3_600),
             keep_finished_count: 10_000,
             keep_events: Span::secs(7 * 24 * 3_600),
-            keep_events_count: 1_000_000,
+            keep_events_count: 250_000,
             blob_threshold: MAX_BLOB_THRESHOLD,
             cache_mb: 8,
         }

@@ -1,18 +1,37 @@
 //! Frames on a stream: an unsigned varint length, then that many bytes.
 //!
 //! Promise: never holds more than `limit` bytes of a frame, and takes memory only as the bytes arrive, so
-//! a hostile length costs nothing. A frame once begun must be complete within `patience`. After any error
-//! the stream is of no use any more, since its frames can no longer be told apart.
+//! a hostile length costs nothing. A frame once begun must be complete within `patience`. Readers may share
+//! a budget: what a large frame holds beyond [`FREE`] is taken from it until the next frame is asked for.
+//! After any error the stream is of no use any more, since its frames can no longer be told apart.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use prost::bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 
 /// Largest frame we write, in bytes: TypeScript peers close the stream at 4 MiB.
 pub const OWN_FRAME_LIMIT: usize = (4 << 20) - (64 << 10);
 /// Frames are packed up to this size where messages wait.
 pub const PACK: usize = 256 << 10;
+
+/// Bytes of a frame that no budget is asked for, so that ordinary messages never wait for large ones.
+const FREE: usize = 64 << 10;
+/// Bytes per permit of a budget.
+const UNIT: usize = 1 << 10;
+
+/// Memory that several readers share for their large frames.
+#[derive(Clone)]
+pub struct Budget(Arc<Semaphore>);
+
+impl Budget {
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes / UNIT)))
+    }
+}
 
 /// Why reading stopped.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +54,8 @@ pub struct FrameReader<R> {
     buffer: BytesMut,
     limit: usize,
     patience: Duration,
+    budget: Option<Budget>,
+    held: Option<OwnedSemaphorePermit>,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -44,6 +65,16 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             buffer: BytesMut::new(),
             limit,
             patience,
+            budget: None,
+            held: None,
+        }
+    }
+
+    /// Large frames wait for room in `budget`, which must be larger than the limit.
+    pub fn within(self, budget: Budget) -> Self {
+        Self {
+            budget: Some(budget),
+            ..self
         }
     }
 
@@ -52,6 +83,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// # Errors
     /// See [`FrameError`].
     pub async fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
+        self.held = None;
         if self.buffer.is_empty() && self.fill().await? == 0 {
             return Ok(None);
         }
@@ -80,8 +112,31 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         };
         while self.buffer.len() < length {
             self.more().await?;
+            self.room().await;
         }
         Ok(self.buffer.split_to(length).freeze())
+    }
+
+    /// Takes from the budget what the bytes read so far hold.
+    async fn room(&mut self) {
+        let Some(budget) = &self.budget else {
+            return;
+        };
+        let wanted = self.buffer.len().saturating_sub(FREE) / UNIT;
+        let held = self
+            .held
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = u32::try_from(wanted.saturating_sub(held)).unwrap_or(u32::MAX);
+        // A budget is never closed; were it, reading on is right.
+        if more > 0
+            && let Ok(permit) = budget.0.clone().acquire_many_owned(more).await
+        {
+            match &mut self.held {
+                Some(all) => all.merge(permit),
+                none => *none = Some(permit),
+            }
+        }
     }
 
     async fn more(&mut self) -> Result<(), FrameError> {
@@ -199,5 +254,32 @@ mod tests {
         let mut reader = FrameReader::new(b, 4096, Duration::from_millis(20));
         assert!(matches!(reader.next().await, Err(FrameError::Slow)));
         drop(a);
+    }
+
+    #[tokio::test]
+    async fn large_frames_share_a_budget_and_small_ones_never_wait_for_it() {
+        let budget = Budget::new(1 << 20);
+        let large = vec![7; 900 << 10];
+        let (mut holder, theirs) = tokio::io::duplex(1 << 20);
+        let mut holding = FrameReader::new(theirs, 1 << 20, PATIENCE).within(budget.clone());
+        write(&mut holder, &[Bytes::from(large.clone())])
+            .await
+            .unwrap();
+        holding.next().await.unwrap().unwrap();
+
+        let (mut a, b) = tokio::io::duplex(2 << 20);
+        let short = Duration::from_millis(50);
+        let mut reader = FrameReader::new(b, 1 << 20, short).within(budget.clone());
+        for part in [vec![1; 60 << 10], large.clone()] {
+            write(&mut a, &[Bytes::from(part)]).await.unwrap();
+        }
+        assert_eq!(reader.next().await.unwrap().unwrap().len(), 60 << 10);
+        assert!(matches!(reader.next().await, Err(FrameError::Slow)));
+
+        drop((holding, reader));
+        let (mut a, b) = tokio::io::duplex(2 << 20);
+        let mut reader = FrameReader::new(b, 1 << 20, PATIENCE).within(budget);
+        write(&mut a, &[Bytes::from(large)]).await.unwrap();
+        assert_eq!(reader.next().await.unwrap().unwrap().len(), 900 << 10);
     }
 }

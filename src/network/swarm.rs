@@ -18,7 +18,7 @@ use libp2p::{
 use super::{NetworkError, closing::Closing};
 
 /// TCP, WebSocket, noise and yamux together must be agreed on within this time.
-const HANDSHAKE: Duration = Duration::from_secs(20);
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Streams one connection may have open; a market peer needs two.
 const MAX_STREAMS: usize = 32;
 /// A connection without any stream is closed after this time.

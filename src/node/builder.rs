@@ -185,6 +185,7 @@ impl NodeBuilder {
             deals,
             lights: Arc::new(NodeLights {
                 api: public.address(),
+                metrics: metrics_server.as_ref().map(api::BoundServer::address),
                 register: base.register.clone(),
                 shutdown: shutdown.clone(),
                 peer: peer.clone(),

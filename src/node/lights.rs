@@ -17,6 +17,7 @@ use crate::{
 pub struct NodeLights {
     /// Where the public API listens.
     pub api: String,
+    pub metrics: Option<String>,
     pub register: Register,
     pub shutdown: Shutdown,
     pub peer: Peer,
@@ -36,6 +37,7 @@ impl Lights for NodeLights {
     fn details(&self) -> Value {
         json!({
             "api": self.api,
+            "metrics": self.metrics,
             "coordinators": self.peer.status(),
             "chain": self.follower.status(),
             "queue": self.queue.status(),

@@ -154,3 +154,26 @@ pub struct Leased {
     /// When the next job of a wanted kind becomes due by the wall clock (also a lease that runs out).
     pub next_due: Option<Timestamp>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_reads_back_from_the_json_that_the_api_shows() {
+        let job = Job {
+            id: Uuid::nil(),
+            spec: NewJob::new("k", "k:1:x", serde_json::json!({ "n": 1.5 }))
+                .due(Due::AtChainTime(7)),
+            state: JobState::Ready,
+            attempts: 1,
+            epoch: 2,
+            owner: None,
+            leased_until: None,
+            created: Timestamp::UNIX_EPOCH,
+            history: Vec::new(),
+        };
+        let text = serde_json::to_string(&job).unwrap();
+        assert_eq!(serde_json::from_str::<Job>(&text).unwrap(), job);
+    }
+}

@@ -15,7 +15,7 @@ mod job;
 mod record;
 pub mod sled;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -26,8 +26,23 @@ pub use event::{Event, EventCursor, EventDraft};
 pub use job::{Due, Job, JobId, JobState, Lease, LeaseRequest, Leased, NewJob, Transition};
 pub use record::{IndexValue, Query, Record, Row, Versioned};
 
+pub use self::sled::OpenError;
+use crate::{base::Clock, config, telemetry::Tasks};
+
 /// A store that every room shares.
 pub type SharedStore = Arc<dyn Store>;
+
+/// Opens the store of a data directory, making it if it is not there. Blocks while it is read back.
+pub fn open(
+    options: &config::Store,
+    data_dir: &Path,
+    clock: Clock,
+    tasks: &Tasks,
+) -> Result<SharedStore, OpenError> {
+    Ok(self::sled::SledStore::open(
+        options, data_dir, clock, tasks,
+    )?)
+}
 
 #[async_trait]
 pub trait Store: Send + Sync + 'static {

@@ -1,10 +1,10 @@
-//! The hub's one loop: who is connected, who wants which topic, what goes where.
+//! The hub's one loop: who is connected, who lives, who must go. What goes where is `relay`'s.
 //!
 //! State is per connection, not per peer: a peer that comes back while its old connection has not yet been
 //! noticed dead is served at once on the new one.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -14,7 +14,6 @@ use libp2p::{
     PeerId, Swarm, connection_limits,
     swarm::{ConnectionId, NetworkBehaviour, SwarmEvent},
 };
-use prost::bytes::Bytes;
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval},
@@ -26,14 +25,13 @@ use tokio_util::{
 
 use super::{
     super::{
-        rpc,
-        seen::Seen,
+        frame::Budget,
         streams::{MESHSUB, Refusal, StreamEvent, Streams, TRADEWIND},
     },
     CoordinatorStats,
-    cache::Cache,
-    outbox::{Outbox, Post, TooSlow, outbox},
+    outbox::{Post, outbox},
     reader::{self, Heard},
+    relay::{Full, Relay},
 };
 use crate::{config, telemetry::Tasks};
 
@@ -43,13 +41,10 @@ const MAX_PER_PEER: usize = 2;
 const HEARD_QUEUE: usize = 1024;
 /// Things heard that are handled before the swarm is looked at again.
 const BATCH: usize = 128;
-/// A topic nobody wants and nothing is kept of is forgotten after this time.
-const IDLE_TOPIC: Duration = Duration::from_secs(60);
-/// Message ids are remembered at least this long.
-const REMEMBER: Duration = Duration::from_secs(180);
-const REMEMBERED: usize = 200_000;
 /// Over which time faults are counted.
 const FAULTS_PER: Duration = Duration::from_secs(60);
+/// Bytes that large frames of all peers together may hold while they are read.
+const LARGE_FRAMES: usize = 64 << 20;
 /// Streams towards us one connection may open, one after another.
 const MAX_STREAMS: u32 = 16;
 
@@ -63,11 +58,8 @@ pub(super) struct HubBehaviour {
 /// One connection.
 struct Connection {
     peer: PeerId,
-    outbox: Outbox,
     /// Until the stream it is written to is open.
     post: Option<Post>,
-    /// Topics it wants, or wanted: from which message on it has not seen them.
-    topics: HashMap<String, Interest>,
     reader: Option<DropGuard>,
     writer: Option<DropGuard>,
     streams: u32,
@@ -78,17 +70,6 @@ struct Connection {
     faults_from: Instant,
 }
 
-struct Interest {
-    wanted: bool,
-    /// Cache number up to which it was served.
-    served: u64,
-}
-
-struct Topic {
-    subscribers: HashSet<ConnectionId>,
-    touched: Instant,
-}
-
 pub(super) struct Hub {
     swarm: Swarm<HubBehaviour>,
     config: config::Coordinator,
@@ -96,11 +77,10 @@ pub(super) struct Hub {
     stats: Arc<Mutex<CoordinatorStats>>,
     connections: HashMap<ConnectionId, Connection>,
     by_peer: HashMap<PeerId, Vec<ConnectionId>>,
-    topics: HashMap<String, Topic>,
-    cache: Cache,
-    seen: Seen,
+    relay: Relay,
     heard: mpsc::Receiver<(ConnectionId, Heard)>,
     tell: mpsc::Sender<(ConnectionId, Heard)>,
+    budget: Budget,
     count: CoordinatorStats,
 }
 
@@ -114,20 +94,15 @@ impl Hub {
         let (tell, heard) = mpsc::channel(HEARD_QUEUE);
         Self {
             swarm,
-            cache: Cache::new(
-                config.cache_messages,
-                config.cache_bytes,
-                config.cache_age.0,
-            ),
-            seen: Seen::new(REMEMBER, REMEMBERED),
+            relay: Relay::new(&config),
             config,
             tasks,
             stats,
             connections: HashMap::new(),
             by_peer: HashMap::new(),
-            topics: HashMap::new(),
             heard,
             tell,
+            budget: Budget::new(LARGE_FRAMES),
             count: CoordinatorStats::default(),
         }
     }
@@ -160,9 +135,7 @@ impl Hub {
 
     fn show(&mut self) {
         self.count.peers = self.connections.len();
-        self.count.topics = self.topics.len();
-        self.count.cached_messages = self.cache.len();
-        self.count.cached_bytes = self.cache.bytes();
+        self.relay.show(&mut self.count);
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = self.count;
     }
 
@@ -189,14 +162,10 @@ impl Hub {
 
     fn arrived(&mut self, id: ConnectionId, peer: PeerId) {
         let (outbox, post) = outbox(self.config.peer_queue, self.config.peer_queue_bytes);
-        let relayed = self.topics.keys();
-        let announced = relayed.map(|t| rpc::subscription_field(t, true)).collect();
-        let _ = outbox.put_many(announced);
+        self.relay.join(id, peer, outbox);
         let connection = Connection {
             peer,
-            outbox,
             post: Some(post),
-            topics: HashMap::new(),
             reader: None,
             writer: None,
             streams: 0,
@@ -226,11 +195,7 @@ impl Hub {
                 self.by_peer.remove(&connection.peer);
             }
         }
-        for topic in connection.topics.keys() {
-            if let Some(topic) = self.topics.get_mut(topic) {
-                topic.subscribers.remove(&id);
-            }
-        }
+        self.relay.leave(id);
     }
 
     /// Ends a connection that harms others. What is left of it goes with `ConnectionClosed`.
@@ -327,10 +292,11 @@ impl Hub {
         // A second stream replaces the first, as with the other implementations.
         let (token, guard) = token();
         connection.reader = Some(guard);
-        let (tell, max_frame) = (self.tell.clone(), self.config.max_frame);
+        let (tell, budget) = (self.tell.clone(), self.budget.clone());
+        let max_frame = self.config.max_frame;
         self.tasks.once("coordinator-reader", async move {
             tokio::select! {
-                () = reader::run(id, stream.compat(), max_frame, tell) => {}
+                () = reader::run(id, stream.compat(), max_frame, budget, tell) => {}
                 () = token.cancelled() => {}
             }
         });
@@ -343,21 +309,23 @@ impl Hub {
         connection.last_heard = Instant::now();
         match heard {
             Heard::Subscription { topic, subscribe } => {
-                if subscribe {
-                    self.subscribed(id, topic);
-                } else {
-                    self.unsubscribed(id, &topic);
+                if !subscribe {
+                    self.relay.unsubscribe(id, &topic);
+                } else if self.relay.subscribe(id, &topic).is_err() {
+                    self.fault(id, "overflow");
                 }
             }
-            Heard::Message(message, field) => self.message(id, &message, field),
-            Heard::Offered(mut ids) => {
-                ids.retain(|i| !self.seen.contains(i));
-                if !ids.is_empty() && connection.outbox.put(rpc::want_field(ids)).is_err() {
-                    self.cut(id, "it reads too slowly");
-                }
-            }
+            Heard::Message(message, field) => match self.relay.message(id, &message, field) {
+                Ok(true) => self.tasks.metrics.messages.count("accepted"),
+                Ok(false) => self.tasks.metrics.messages.count("duplicate"),
+                Err(Full) => self.fault(id, "overflow"),
+            },
+            Heard::Offered(ids) => self.relay.offered(id, ids),
             Heard::Fault(outcome) => self.fault(id, outcome),
             Heard::Gone(why) => self.end(id, &why),
+        }
+        for slow in self.relay.take_slow() {
+            self.cut(slow, "it reads too slowly");
         }
     }
 
@@ -375,151 +343,12 @@ impl Hub {
         }
     }
 
-    fn subscribed(&mut self, id: ConnectionId, topic: String) {
-        if !self.relay(&topic) {
-            return self.fault(id, "overflow");
-        }
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return;
-        };
-        let known = connection.topics.len();
-        if known >= self.config.max_topics_per_peer && !connection.topics.contains_key(&topic) {
-            return self.fault(id, "overflow");
-        }
-        self.cache.expire(Instant::now());
-        let mark = self.cache.mark();
-        let interest = connection.topics.entry(topic.clone()).or_insert(Interest {
-            wanted: false,
-            served: 0,
-        });
-        if interest.wanted {
-            return;
-        }
-        let replay = self.cache.since(&topic, interest.served, &connection.peer);
-        *interest = Interest {
-            wanted: true,
-            served: mark,
-        };
-        if let Some(topic) = self.topics.get_mut(&topic) {
-            topic.subscribers.insert(id);
-        }
-        self.count.forwarded += replay.len() as u64;
-        if connection.outbox.put_many(replay).is_err() {
-            self.cut(id, "it reads too slowly");
-        }
-    }
-
-    fn unsubscribed(&mut self, id: ConnectionId, name: &str) {
-        let mark = self.cache.mark();
-        if let Some(interest) = self
-            .connections
-            .get_mut(&id)
-            .and_then(|c| c.topics.get_mut(name))
-            && interest.wanted
-        {
-            *interest = Interest {
-                wanted: false,
-                served: mark,
-            };
-        }
-        if let Some(topic) = self.topics.get_mut(name) {
-            topic.subscribers.remove(&id);
-            topic.touched = Instant::now();
-        }
-    }
-
-    fn message(&mut self, from: ConnectionId, message: &rpc::Verified, field: Bytes) {
-        if self.seen.contains(&message.id) {
-            return self.tasks.metrics.messages.count("duplicate");
-        }
-        if !self.relay(&message.topic) {
-            return self.fault(from, "overflow");
-        }
-        self.seen.insert(message.id.clone());
-        self.tasks.metrics.messages.count("accepted");
-        self.count.accepted += 1;
-        self.cache
-            .push(&message.topic, message.author, field.clone());
-        let mut slow = Vec::new();
-        let Some(topic) = self.topics.get_mut(&message.topic) else {
-            return;
-        };
-        topic.touched = Instant::now();
-        for id in &topic.subscribers {
-            let Some(connection) = self.connections.get(id) else {
-                continue;
-            };
-            if *id == from || connection.peer == message.author {
-                continue;
-            }
-            match connection.outbox.put(field.clone()) {
-                Ok(()) => self.count.forwarded += 1,
-                Err(TooSlow) => slow.push(*id),
-            }
-        }
-        self.cut_slow(slow);
-    }
-
-    /// Begins to relay a topic, telling everybody, if it is new. False if there are too many.
-    fn relay(&mut self, name: &str) -> bool {
-        if self.topics.contains_key(name) {
-            return true;
-        }
-        if self.topics.len() >= self.config.max_topics {
-            self.forget_topics(Duration::ZERO);
-            if self.topics.len() >= self.config.max_topics {
-                return false;
-            }
-        }
-        let topic = Topic {
-            subscribers: HashSet::new(),
-            touched: Instant::now(),
-        };
-        self.topics.insert(name.to_owned(), topic);
-        self.tell_all(&rpc::subscription_field(name, true));
-        true
-    }
-
-    fn tell_all(&mut self, field: &Bytes) {
-        let slow = self
-            .connections
-            .iter()
-            .filter(|(_, c)| c.outbox.put(field.clone()).is_err())
-            .map(|(id, _)| *id)
-            .collect();
-        self.cut_slow(slow);
-    }
-
-    fn cut_slow(&mut self, slow: Vec<ConnectionId>) {
-        for id in slow {
-            self.cut(id, "it reads too slowly");
-        }
-    }
-
-    fn forget_topics(&mut self, idle: Duration) {
-        let cache = &self.cache;
-        let mut gone = Vec::new();
-        self.topics.retain(|name, topic| {
-            let keep = !topic.subscribers.is_empty()
-                || cache.holds(name)
-                || topic.touched.elapsed() < idle;
-            if !keep {
-                gone.push(name.clone());
-            }
-            keep
-        });
-        for name in gone {
-            for connection in self.connections.values_mut() {
-                connection.topics.remove(&name);
-            }
-            self.tell_all(&rpc::subscription_field(&name, false));
-        }
-    }
-
     /// Old messages and topics go, and who was silent for long is asked whether it lives.
     fn sweep(&mut self) {
-        self.cache.expire(Instant::now());
-        self.forget_topics(IDLE_TOPIC);
+        self.relay.sweep();
+        for slow in self.relay.take_slow() {
+            self.cut(slow, "it reads too slowly");
+        }
         let mut silent = Vec::new();
         for (id, connection) in &mut self.connections {
             if connection.last_heard.elapsed() >= self.config.probe_after.0 && !connection.probing {

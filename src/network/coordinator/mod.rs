@@ -12,6 +12,7 @@ mod cache;
 mod hub;
 mod outbox;
 mod reader;
+mod relay;
 
 use std::{
     path::Path,

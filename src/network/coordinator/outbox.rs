@@ -77,6 +77,19 @@ impl Outbox {
 }
 
 impl Post {
+    /// All that waits, taken out.
+    #[cfg(test)]
+    pub(super) fn drain(&mut self) -> Vec<Bytes> {
+        let mut all = Vec::new();
+        while let Ok(item) = self.items.try_recv() {
+            match item {
+                Item::One(field) => all.push(field),
+                Item::Many(fields) => all.extend(fields),
+            }
+        }
+        all
+    }
+
     /// Writes until the hub drops its end (`Ok`) or the peer takes nothing more.
     pub(super) async fn deliver(mut self, mut to: impl AsyncWrite + Unpin) -> std::io::Result<()> {
         let mut frame = Vec::new();

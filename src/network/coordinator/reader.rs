@@ -8,7 +8,7 @@ use prost::bytes::Bytes;
 use tokio::{io::AsyncRead, sync::mpsc};
 
 use super::super::{
-    frame::FrameReader,
+    frame::{Budget, FrameError, FrameReader},
     rpc::{Have, Part, Parts, Verified},
 };
 
@@ -32,20 +32,35 @@ pub(super) enum Heard {
     Gone(String),
 }
 
+/// Says [`Heard::Gone`] should the reader panic, lest a connection stay that nobody listens to.
+struct Farewell(ConnectionId, mpsc::Sender<(ConnectionId, Heard)>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self
+                .1
+                .try_send((self.0, Heard::Gone("its reader panicked".to_owned())));
+        }
+    }
+}
+
 /// Reads until the stream ends, which is told as [`Heard::Gone`].
 pub(super) async fn run(
     connection: ConnectionId,
     stream: impl AsyncRead + Unpin,
     max_frame: usize,
+    budget: Budget,
     hub: mpsc::Sender<(ConnectionId, Heard)>,
 ) {
-    let mut frames = FrameReader::new(stream, max_frame, PATIENCE);
+    let mut frames = FrameReader::new(stream, max_frame, PATIENCE).within(budget);
+    let _farewell = Farewell(connection, hub.clone());
     loop {
         let frame = match frames.next().await {
             Ok(Some(frame)) => frame,
             Ok(None) => return tell(&hub, connection, Heard::Gone("it left".to_owned())).await,
             Err(e) => {
-                if !matches!(e, super::super::frame::FrameError::Io(_)) {
+                if !matches!(e, FrameError::Io(_)) {
                     tell(&hub, connection, Heard::Fault("malformed")).await;
                 }
                 return tell(&hub, connection, Heard::Gone(e.to_string())).await;

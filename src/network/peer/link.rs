@@ -61,6 +61,8 @@ impl Link {
         let trouble = format!("coordinator {}", self.text);
         let register = beat.register();
         register.degrade(&trouble, "not connected yet");
+        // After a panic the board still shows what was before it.
+        self.board.update(self.number, |s| s.connected = false);
         while !beat.is_stopping() {
             let session = session::run(&self, &mut held, &beat);
             let end = tokio::select! {

@@ -31,7 +31,7 @@ use super::{
 use crate::telemetry::Beat;
 
 /// Name resolution, TCP, TLS, WebSocket, noise and yamux together.
-const CONNECT: Duration = Duration::from_secs(25);
+const CONNECT: Duration = Duration::from_secs(15);
 /// A coordinator opens its stream towards us at once; one that has not by then is deaf to us.
 const ATTACH: Duration = Duration::from_secs(10);
 /// Asks from the reader that may wait for the writer.

@@ -26,6 +26,7 @@ use super::{
     draft::{Draft, Ground, Halt, Layer},
     index::Index,
     keys, read,
+    retention::{Dropped, SWEEP, sweep},
     rows::BlobRow,
     schema::Schema,
 };
@@ -42,15 +43,13 @@ use crate::{
 
 /// Batches in one group, at most.
 const GROUP: usize = 2_048;
-/// What one sweep or one idle round of retention takes on.
-const SWEEP: usize = 512;
 /// The committer beats, sweeps and syncs what is unsynced at least so often.
 const ROUND: Duration = Duration::from_millis(500);
 
 pub(super) enum Message {
     Commit {
         batch: Batch,
-        reply: oneshot::Sender<Result<Committed, CommitError>>,
+        reply: Reply,
         _permit: OwnedSemaphorePermit,
     },
     Lease {
@@ -84,10 +83,7 @@ pub(super) struct Committer {
     pub last_sync: Instant,
 }
 
-type Pending = (
-    oneshot::Sender<Result<Committed, CommitError>>,
-    Result<Committed, CommitError>,
-);
+type Reply = oneshot::Sender<Result<Committed, CommitError>>;
 
 impl Committer {
     /// The thread's body.
@@ -157,17 +153,10 @@ impl Committer {
         }
     }
 
-    fn group(
-        &mut self,
-        batches: Vec<(
-            Batch,
-            oneshot::Sender<Result<Committed, CommitError>>,
-            OwnedSemaphorePermit,
-        )>,
-    ) -> Result<(), Halt> {
+    fn group(&mut self, batches: Vec<(Batch, Reply, OwnedSemaphorePermit)>) -> Result<(), Halt> {
         let opened = self.opened.clone();
         let mut group = Layer::on(self.event, self.sequence);
-        let mut answers: Vec<Pending> = Vec::with_capacity(batches.len());
+        let mut answers = Vec::with_capacity(batches.len());
         let ground = self.ground(&opened);
         sweep(&ground, &mut group)?;
         let mut permits = Vec::with_capacity(batches.len());
@@ -265,44 +254,13 @@ impl Committer {
         Ok(())
     }
 
-    /// Stages the dropping of what was kept long enough, at most `limit` of each kind.
-    fn retain(
-        &self,
-        ground: &Ground<'_>,
-        group: &mut Layer,
-        limit: usize,
-    ) -> Result<Dropped, Halt> {
-        let mut draft = Draft::new(ground, group);
-        let mut dropped = Dropped::default();
-        let keep = self.options.keep_finished_count as usize;
-        let young = before(ground.now, self.options.keep_finished.0);
-        for (at, id) in self.finished.iter().take(limit) {
-            if self.finished.len() - dropped.finished <= keep && *at > young {
-                break;
-            }
-            draft.forget(*id, *at)?;
-            dropped.finished += 1;
-        }
-        let young = before(ground.now, self.options.keep_events.0);
-        for number in (self.first_event..=self.event).take(limit) {
-            let too_many = self.event - number + 1 > self.options.keep_events_count;
-            if !too_many && draft.event_time(number)?.is_some_and(|at| at > young) {
-                break;
-            }
-            draft.forget_event(number)?;
-            dropped.events += 1;
-        }
-        let layer = draft.done();
-        group.join(layer);
-        Ok(dropped)
-    }
-
     /// Writes a group whole. With `sync` it is as safe as the durability asks when this returns.
     fn write(&mut self, mut group: Layer, dropped: Dropped, sync: bool) -> Result<(), Halt> {
         if group.is_empty() {
             return Ok(());
         }
         let opened = self.opened.clone();
+        let writes = group.rows.len() + group.jobs.len();
         let mut batch = ::sled::Batch::default();
         self.stage_blobs(&mut group, &mut batch)?;
         for (key, value) in group.rows {
@@ -327,6 +285,7 @@ impl Committer {
             self.shared.applied.fetch_add(1, Ordering::SeqCst);
         }
         opened.db.apply_batch(batch)?;
+        collect(writes);
         self.dirty = true;
         if sync && self.options.durability != Durability::Relaxed {
             self.sync_to_disk()?;
@@ -425,37 +384,16 @@ impl Committer {
 /// Name of the meta row that keeps [`Committer::sequence`] and [`Committer::event`].
 pub(super) const COUNTERS: &str = "counters";
 
-/// What retention took out.
-#[derive(Default)]
-struct Dropped {
-    finished: usize,
-    events: u64,
-}
-
-/// Frees leases that ran out and gives up jobs whose deadline passed.
-fn sweep(ground: &Ground<'_>, group: &mut Layer) -> Result<(), Halt> {
-    let lost = ground.index.lost_leases(ground.now, SWEEP);
-    let overdue = ground.index.overdue(ground.now, SWEEP);
-    if lost.is_empty() && overdue.is_empty() {
-        return Ok(());
+/// Lets go of the page versions that `writes` left behind.
+///
+/// sled pins its epoch once per batch and collects a few bags every 128 pins, so that big batches leave
+/// garbage faster than it goes: gigabytes within a minute. It uses the default collector, so we can help.
+fn collect(writes: usize) {
+    /// A round takes 8 bags of up to 64 objects; a write leaves up to a few objects.
+    const WRITES_A_ROUND: usize = 64;
+    for _ in 0..writes / WRITES_A_ROUND + 1 {
+        crossbeam_epoch::pin().flush();
     }
-    let mut draft = Draft::new(ground, group);
-    for id in lost {
-        draft.free(id, "the lease ran out")?;
-    }
-    for id in overdue {
-        draft.expire(id)?;
-    }
-    let layer = draft.done();
-    group.join(layer);
-    Ok(())
-}
-
-fn before(now: Timestamp, by: Duration) -> Timestamp {
-    jiff::SignedDuration::try_from(by)
-        .ok()
-        .and_then(|by| now.checked_sub(by).ok())
-        .unwrap_or(Timestamp::MIN)
 }
 
 fn disk(e: std::io::Error) -> Halt {

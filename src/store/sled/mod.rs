@@ -20,6 +20,7 @@ mod keys;
 mod open;
 mod read;
 mod recover;
+mod retention;
 mod rows;
 mod schema;
 

@@ -105,7 +105,7 @@ pub(super) fn open(
     // From here on all that was read back is on the disk, names of files included.
     opened.db.flush().map_err(|e| unreadable(&dir, &e))?;
     opened.sync().map_err(at(&path))?;
-    if named.is_none() {
+    if named.is_none_or(|text| text.trim().is_empty()) {
         fs::write(&name, identity.id.to_string())
             .and_then(|()| File::open(&name)?.sync_all())
             .map_err(at(&name))?;
@@ -174,7 +174,7 @@ fn open_tree(options: &config::Store, dir: &Path) -> Result<::sled::Db, ::sled::
         let opened = ::sled::Config::new()
             .path(dir)
             .cache_capacity(options.cache_mb * 1024 * 1024)
-            .mode(::sled::Mode::LowSpace)
+            .mode(::sled::Mode::HighThroughput)
             .flush_every_ms(None)
             .open();
         match opened {
