@@ -214,6 +214,7 @@ impl NodeBuilder {
             api_address,
             metrics_address,
             grace: config.node.grace.0,
+            queue_grace: config.queue.grace.0,
             control_socket: config.node.control_socket(),
             shutdown,
             phase,
