@@ -45,7 +45,10 @@ async fn check_in(
     let id = parse_id(&id)?;
     let Json(body) = body.map_err(|e| Problem::bad_request("bad-body", e.body_text()))?;
     let signature = hex::decode(body.signature.trim_start_matches("0x")).map_err(|_| {
-        Problem::bad_request("bad-signature", "`signature` is not hex; write 0x and 130 hex digits")
+        Problem::bad_request(
+            "bad-signature",
+            "`signature` is not hex; write 0x and 130 hex digits",
+        )
     })?;
     let mut transaction = api.deals.check_in(id, &signature).await?;
     if let Some(wait) = wait.wait {

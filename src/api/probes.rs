@@ -53,7 +53,10 @@ pub async fn ready(
     let degraded = api.lights.degraded();
     let mut reasons: Vec<String> = Vec::new();
     if phase != Phase::Running {
-        reasons.push(format!("the node is {}", json!(phase).as_str().unwrap_or_default()));
+        reasons.push(format!(
+            "the node is {}",
+            json!(phase).as_str().unwrap_or_default()
+        ));
     }
     reasons.extend(api.lights.failure());
     reasons.extend(

@@ -11,11 +11,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::{
-    chain::SubmitError,
-    deals::StepError,
-    store::StoreError,
-};
+use crate::{chain::SubmitError, deals::StepError, store::StoreError};
 
 /// `type` is `/problems/<name>`, stable across versions; `detail` is for people.
 #[derive(Clone, Debug)]
@@ -91,9 +87,11 @@ impl From<StepError> for Problem {
                 Self::new(StatusCode::CONFLICT, "deal-status", detail)
                     .with("deal_status", status.to_string())
             }
-            StepError::Signature(_) | StepError::NotTheBuyer { .. } => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "voucher-signature", detail)
-            }
+            StepError::Signature(_) | StepError::NotTheBuyer { .. } => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "voucher-signature",
+                detail,
+            ),
             StepError::NotByItself(_) => Self::new(StatusCode::CONFLICT, "deal-step", detail),
             StepError::Submit(e) => e.into(),
             StepError::Store(e) => e.into(),

@@ -111,7 +111,11 @@ fn clone_unix(listener: &UnixListener) -> io::Result<std::os::unix::net::UnixLis
 }
 
 /// While the node drains, clients are told to come back on another connection.
-pub(super) async fn while_draining(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(super) async fn while_draining(
+    State(api): State<Api>,
+    request: Request,
+    next: Next,
+) -> Response {
     let mut response = next.run(request).await;
     if *api.phase.borrow() == Phase::Draining {
         response

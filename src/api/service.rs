@@ -24,9 +24,11 @@ async fn ping() -> Json<Value> {
 /// The deal as our records have it, which is as the chain's logs told it.
 async fn deal(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
     let id = parse_id(&id)?;
-    let record = api.deals.get(id).await?.ok_or_else(|| {
-        Problem::not_found(format!("no deal {id} of this supplier is known"))
-    })?;
+    let record = api
+        .deals
+        .get(id)
+        .await?
+        .ok_or_else(|| Problem::not_found(format!("no deal {id} of this supplier is known")))?;
     Ok(Json(deal_view(&record)))
 }
 

@@ -13,7 +13,7 @@ mod step;
 pub use effects::DealEffects;
 pub use record::{DealRecord, Seen};
 pub use rules::{Decision, decide};
-pub use step::{StepError, Deals};
+pub use step::{Deals, StepError};
 
 /// The kind of job that takes a deal one step further.
 pub const JOB_KIND: &str = "deal";

@@ -42,7 +42,11 @@ pub enum StepError {
     #[error("{0} is not a step that follows by itself")]
     NotByItself(Step),
     #[error("the voucher was signed by {by}, but the buyer of deal {id} is {buyer}")]
-    NotTheBuyer { id: B256, by: Address, buyer: Address },
+    NotTheBuyer {
+        id: B256,
+        by: Address,
+        buyer: Address,
+    },
     #[error(transparent)]
     Submit(#[from] SubmitError),
     #[error(transparent)]
@@ -82,11 +86,7 @@ impl Deals {
     }
 
     /// Refuses a signature that is not the buyer's; a buyer that is a contract is left to the contract.
-    async fn check_voucher(
-        &self,
-        record: &DealRecord,
-        signature: &[u8],
-    ) -> Result<(), StepError> {
+    async fn check_voucher(&self, record: &DealRecord, signature: &[u8]) -> Result<(), StepError> {
         // The deal's token may have been passed on since the record was written.
         let buyer = match self.contracts.deal(record.id).await {
             Ok(Some(deal)) => deal.buyer,
@@ -160,7 +160,10 @@ impl Deals {
             Decision::Wait(due) => {
                 return Ok(Outcome::Later {
                     due: Due::AtChainTime(due),
-                    note: format!("{step} is due at chain time {due}, the head is at {}", head.time),
+                    note: format!(
+                        "{step} is due at chain time {due}, the head is at {}",
+                        head.time
+                    ),
                 });
             }
             Decision::Reject(reason) => {

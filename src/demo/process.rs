@@ -117,8 +117,7 @@ impl NodeProcess {
 
     pub fn signal(&self, signal: rustix::process::Signal) -> Result<(), ProcessError> {
         if let Some(pid) = self.pid() {
-            rustix::process::kill_process(pid, signal)
-                .map_err(std::io::Error::from)?;
+            rustix::process::kill_process(pid, signal).map_err(std::io::Error::from)?;
         }
         Ok(())
     }

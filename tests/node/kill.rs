@@ -2,7 +2,7 @@
 //!
 //! The seed is printed; `TRADEWIND_SEED=… TRADEWIND_KILLS=…` repeats a run.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::{Value, json};
@@ -68,7 +68,10 @@ async fn a_node_killed_at_random_points_serves_the_deal_once() {
     };
     let (report, killed) = tokio::join!(trade, killer);
     let report = report.unwrap_or_else(|e| {
-        panic!("{e}\n{}", std::fs::read_to_string(world.node_log()).unwrap())
+        panic!(
+            "{e}\n{}",
+            std::fs::read_to_string(world.node_log()).unwrap()
+        )
     });
     assert_eq!(killed, kills);
     assert!(report.is_settled(), "{report:?}");
@@ -99,7 +102,7 @@ async fn a_node_killed_at_random_points_serves_the_deal_once() {
     node.terminate().await.unwrap();
 }
 
-async fn restart(world: &World, node: &mut NodeProcess, config: &PathBuf) {
+async fn restart(world: &World, node: &mut NodeProcess, config: &Path) {
     node.kill().await.unwrap();
     *node = world.spawn_node(exe(), config).unwrap();
     node.ready(PATIENCE).await.unwrap_or_else(|e| panic!("{e}"));
