@@ -7,16 +7,18 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{get, post},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Api, Problem, service::parse_id};
+use super::{Api, Problem, explain, service::parse_id};
 use crate::{base::Span, chain::Transaction};
 
 pub fn routes() -> Router<Api> {
-    let routes = Router::new().route("/deals/{id}/check-in", post(check_in));
+    let routes = Router::new()
+        .route("/deals/{id}/check-in", post(check_in))
+        .route("/explain/{id}", get(explain::route));
     #[cfg(feature = "faults")]
     let routes = routes.route("/faults/{loop}", post(fault));
     routes

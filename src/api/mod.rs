@@ -7,6 +7,7 @@
 mod admin;
 mod control;
 mod events;
+mod explain;
 mod probes;
 mod problem;
 mod serve;
@@ -22,6 +23,7 @@ use tower_http::{
 };
 
 pub use control::{Control, ControlError};
+pub use explain::{Explanation, JobStory, Told, explain};
 pub use probes::{Lights, Phase};
 pub use problem::Problem;
 pub use serve::{BindError, BoundServer, bind_control, bind_public, metrics_routes};

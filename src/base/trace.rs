@@ -3,7 +3,7 @@
 //! Bounded: past [`Trace::MAX`] entries the middle is left out and counted, since how something began and
 //! how it stands now are what is asked for. The same decision made again in a row is counted, not repeated.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,12 @@ impl Decision {
             again: 0,
             last: None,
         }
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.rule, self.reason)
     }
 }
 

@@ -12,13 +12,13 @@ use crate::{
     catalog::{HourlyCatalog, Items, OfferBuilder},
     chain::{self, Contracts, Follower, Sender},
     config::Config,
-    deals::{self, DealEffects, Deals},
+    deals::{self, DealEffects, DealRecord, Deals},
     market::DigestSigner,
     network::Peer,
     queue::{Handler, Queue},
-    requests::{self, Answer, Intake, Rules},
+    requests::{self, Answer, Dropped, Intake, Prune, Rules},
     shutdown::Shutdown,
-    store,
+    store::{self, Record},
     telemetry::{Metrics, Policy, Tasks},
 };
 
@@ -133,9 +133,11 @@ impl NodeBuilder {
         );
         let deals = Deals {
             store: store.clone(),
+            clock: clock.clone(),
             contracts: contracts.clone(),
             sender: sender.clone(),
             signer: signer.clone(),
+            supplier: config.supplier.id,
         };
         let builder =
             offers.unwrap_or_else(|| Arc::new(HourlyCatalog::new(config.catalog.clone(), items)));
@@ -169,16 +171,27 @@ impl NodeBuilder {
             &config.chain,
             &sources,
         );
-        Intake::new(
-            store.clone(),
-            clock,
-            Rules {
+        let dropped = Dropped::new(store.clone(), clock.clone());
+        let intake = Intake {
+            store: store.clone(),
+            clock: clock.clone(),
+            rules: Rules {
                 max_lifetime: config.requests.max_lifetime,
             },
-            config.requests.republish,
-            metrics.clone(),
-        )
-        .start(inbound, &sources);
+            nonce_window: config.requests.nonce_window,
+            republish: config.requests.republish,
+            dropped: dropped.clone(),
+            metrics: metrics.clone(),
+        };
+        intake.start(inbound, &sources);
+        let prune = Prune {
+            store: store.clone(),
+            clock,
+            keep: config.requests.keep,
+            kept_for: DealRecord::TABLE,
+            dropped,
+        };
+        prune.start(&sources);
 
         let api = Api {
             store: store.clone(),
