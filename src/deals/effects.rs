@@ -41,7 +41,11 @@ impl Effects for DealEffects {
         let mut batch = Batch::new();
         for (n, log) in logs.iter().enumerate() {
             if let MarketEvent::DealTokenMoved { from, to, token_id } = &log.event {
-                let minted_for = if from.is_zero() { claimed_before(logs, n) } else { None };
+                let minted_for = if from.is_zero() {
+                    claimed_before(logs, n)
+                } else {
+                    None
+                };
                 self.token_moved(&mut drafts, log, (*to, *token_id), minted_for, &mut batch)
                     .await?;
                 continue;

@@ -139,11 +139,8 @@ impl Deals {
                 return Err(StepError::TooEarly { id, step, due, now });
             }
             let call = self.contracts.addresses().check_out(id);
-            let intent = Intent::step(id, Step::CheckOut, call).on_failure(step_job(
-                id,
-                Step::CheckOut,
-                0,
-            ));
+            let intent =
+                Intent::step(id, Step::CheckOut, call).on_failure(step_job(id, Step::CheckOut, 0));
             self.send_order(intent, Step::CheckOut, "ordered").await
         };
         self.told(id, ordered.await).await
@@ -159,8 +156,7 @@ impl Deals {
         }
         let ordered = async {
             allowed(&record, Step::Reject)?;
-            let intent =
-                Intent::step(id, Step::Reject, call).on_failure(reject_job(id, reason));
+            let intent = Intent::step(id, Step::Reject, call).on_failure(reject_job(id, reason));
             self.send_order(intent, Step::Reject, &format!("ordered: {reason}"))
                 .await
         };

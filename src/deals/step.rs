@@ -132,8 +132,7 @@ impl Deals {
             .reject(id, reason)
             .map_err(|e| e.to_string())?;
         // The whole decision is made again if it comes to nothing.
-        let intent =
-            Intent::step(id, Step::Reject, call).on_failure(step_job(id, Step::Claim, 0));
+        let intent = Intent::step(id, Step::Reject, call).on_failure(step_job(id, Step::Claim, 0));
         match self
             .send_intent(job, id, Step::Reject, intent, &noting)
             .await?

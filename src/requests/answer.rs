@@ -1,8 +1,8 @@
 //! The `request` job: builds the offers once, commits them under the lease, publishes the stored bytes.
 //!
 //! Killed before the commit, it starts over and nobody saw anything; killed after it, the next run publishes
-//! the same offers. A request that was asked again while the job ran makes its last commit fail, so that
-//! the job runs once more; one whose id now asks for something else gives way.
+//! the same offers. A request that was asked again while the job ran makes a commit of the job fail, so that
+//! it looks once more; one whose id now asks for something else gives way.
 
 use std::sync::Arc;
 
@@ -21,8 +21,11 @@ use crate::{
     market::{DigestSigner, Domain, Offer, Request},
     network::Peer,
     queue::{Handler, JobContext, Outcome},
-    store::{Batch, CommitError, Job, Precondition, SharedStore, StoreError, fetch},
+    store::{Batch, CommitError, Job, JobOp, Precondition, SharedStore, StoreError, fetch},
 };
+
+/// A record that changed under the job is looked at again, so often before the job waits a little.
+const TRIES: usize = 5;
 
 /// Everything an answer needs; the handler of jobs of kind [`super::JOB_KIND`].
 pub struct Answer {
@@ -50,10 +53,16 @@ type Text = (B256, String);
 #[async_trait]
 impl Handler for Answer {
     async fn run(&self, job: &Job, _context: &JobContext) -> Outcome {
-        match self.answer(job).await {
-            Ok(outcome) => outcome,
-            Err(CommitError::Refused(Precondition::LeaseHeld(_))) => Outcome::Committed,
-            Err(e) => Outcome::Retry(e.to_string()),
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.answer(job).await {
+                Ok(outcome) => return outcome,
+                Err(CommitError::Refused(Precondition::LeaseHeld(_))) => return Outcome::Committed,
+                // The request was heard again, or another content of its id was answered meanwhile.
+                Err(CommitError::Refused(_)) if tries < TRIES => {}
+                Err(e) => return Outcome::Retry(e.to_string()),
+            }
         }
     }
 }
@@ -72,22 +81,22 @@ impl Answer {
             if !matches!(held.value.state, RequestState::Superseded { .. }) {
                 contest::give_way(held, winner, self.clock.now(), &mut batch)?;
             }
-            return Ok(Outcome::Done(batch));
+            return self.end(job, batch).await;
         }
         let texts = self.living(&held.value).await?;
         if !texts.is_empty() {
-            return self.publish(held, texts, others).await;
+            return self.publish(job, held, texts, others).await;
         }
         match self.build(&held.value).await {
             Ok(made) => {
                 let texts = self.store_offers(job, held, made, others).await?;
                 // Our own commit moved the row on, and the buyer may have done so since.
                 match fetch::<RequestRecord>(&*self.store, key).await? {
-                    Some(held) => self.publish(held, texts, Vec::new()).await,
+                    Some(held) => self.publish(job, held, texts, Vec::new()).await,
                     None => Ok(Outcome::Done(Batch::new())),
                 }
             }
-            Err(BuildError::Declined(decline)) => self.decline(held, decline, others),
+            Err(BuildError::Declined(decline)) => self.decline(job, held, decline, others).await,
             Err(e) => Ok(Outcome::Retry(e.to_string())),
         }
     }
@@ -186,8 +195,9 @@ impl Answer {
         Ok(texts)
     }
 
-    fn decline(
+    async fn decline(
         &self,
+        job: &Job,
         held: Row,
         decline: Decline,
         others: Vec<Row>,
@@ -207,11 +217,12 @@ impl Answer {
             record.id.to_string(),
             json!({ "rule": decline.rule, "reason": decline.reason }),
         );
-        Ok(Outcome::Done(batch))
+        self.end(job, batch).await
     }
 
     async fn publish(
         &self,
+        job: &Job,
         held: Row,
         texts: Vec<Text>,
         others: Vec<Row>,
@@ -236,6 +247,13 @@ impl Answer {
         record.note(now, "request.published", format!("{count} offers"));
         contest::supersede(&record, others, now, &mut batch)?;
         batch.update(&record, version)?;
-        Ok(Outcome::Done(batch))
+        self.end(job, batch).await
+    }
+
+    /// Commits what came of the job together with its end.
+    async fn end(&self, job: &Job, mut batch: Batch) -> Result<Outcome, CommitError> {
+        batch.job(JobOp::Finish(job.lease()));
+        self.store.commit(batch).await?;
+        Ok(Outcome::Committed)
     }
 }

@@ -32,7 +32,10 @@ pub(super) fn rank(record: &RequestRecord) -> (u64, Timestamp, B256) {
 }
 
 /// The one that wins against `record`, if there is one.
-pub(super) fn winner_over<'a>(record: &RequestRecord, others: &'a [Row]) -> Option<&'a RequestRecord> {
+pub(super) fn winner_over<'a>(
+    record: &RequestRecord,
+    others: &'a [Row],
+) -> Option<&'a RequestRecord> {
     others
         .iter()
         .map(|row| &row.value)
@@ -69,9 +72,7 @@ pub(super) fn give_way(
         value: mut record,
         version,
     } = loser;
-    record.state = RequestState::Superseded {
-        by: winner.content,
-    };
+    record.state = RequestState::Superseded { by: winner.content };
     let content = ids::short(&winner.content.to_string());
     let kept = match record.offers.len() {
         0 => "no offer was made for it".to_owned(),

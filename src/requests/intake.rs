@@ -182,12 +182,7 @@ impl Intake {
 
     /// The same request and content. Asked again by a higher nonce, it is answered with the offers it has,
     /// no sooner than `republish` after the last time.
-    async fn heard_again(
-        &self,
-        request: &Request,
-        data: &[u8],
-        held: Row,
-    ) -> Taken {
+    async fn heard_again(&self, request: &Request, data: &[u8], held: Row) -> Taken {
         let (mut record, version) = (held.value, held.version);
         if request.nonce <= record.nonce {
             return Ok("duplicate");

@@ -15,9 +15,6 @@ mod prune;
 mod record;
 mod validate;
 
-#[cfg(test)]
-mod tests;
-
 pub use answer::Answer;
 pub use dropped::{Dropped, DroppedRecord};
 pub use explain::{ContentStory, OfferStory, RequestStory, explain, request_of};

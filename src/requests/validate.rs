@@ -32,7 +32,10 @@ pub enum Refusal {
     LivesTooLong { id: B256, expire: u64 },
     #[error("its nonce {nonce} is lower than {highest}, which was heard before")]
     LowerNonce { id: B256, nonce: u64, highest: u64 },
-    #[error("more than {0} different contents were asked for under its id", super::contest::MAX_CONTENTS)]
+    #[error(
+        "more than {0} different contents were asked for under its id",
+        super::contest::MAX_CONTENTS
+    )]
     TooManyContents { id: B256 },
 }
 

@@ -125,8 +125,8 @@ impl Inner {
                 }
                 // Another owner of the same store was first; read again what it left. A condition of the
                 // caller's about another transaction is the caller's to look at.
-                Err(CommitError::Refused(p)) if is_ours(&p) && !batch.preconditions.contains(&p) => {
-                }
+                Err(CommitError::Refused(p))
+                    if is_ours(&p) && !batch.preconditions.contains(&p) => {}
                 Err(other) => return Err(refused(other)),
             }
         }
