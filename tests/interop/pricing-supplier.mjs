@@ -6,22 +6,8 @@ import superjson from 'superjson'
 import { encodePacked, keccak256, stringToBytes } from 'viem'
 import { privateKeyToAccount } from 'viem/accounts'
 import { args, attach, fail, say, until } from './peer.mjs'
+import { types } from './types.mjs'
 
-const types = {
-  Offer: [
-    { name: 'id', type: 'bytes32' },
-    { name: 'expire', type: 'uint256' },
-    { name: 'supplierId', type: 'bytes32' },
-    { name: 'chainId', type: 'uint256' },
-    { name: 'requestHash', type: 'bytes32' },
-    { name: 'optionsHash', type: 'bytes32' },
-    { name: 'paymentHash', type: 'bytes32' },
-    { name: 'cancelHash', type: 'bytes32' },
-    { name: 'transferable', type: 'bool' },
-    { name: 'checkIn', type: 'uint256' },
-    { name: 'checkOut', type: 'uint256' }
-  ]
-}
 const PAYMENT = '0x2f8fc0b3ad3f58f6deb367673d38e4112a3c8c64de033c5b780b84ef8f67cde6'
 const CANCEL = '0x8ea27057ea8a0239f02c8b75748218a035a5a2a2a0785b53aaa99af91ff538c5'
 
