@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_served_is_rejected_by_rule() {
-        let cases: [(fn(&mut Deal), Grounds); 4] = [
+        type Change = fn(&mut Deal);
+        let cases: [(Change, Grounds); 4] = [
             (|d| d.offer.expire = U256::from(CREATED - 1), EXPIRED),
             (|d| d.offer.chain_id = U256::from(999), FOREIGN_CHAIN),
             (
