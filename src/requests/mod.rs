@@ -6,13 +6,17 @@
 //! dropped.
 
 mod answer;
+mod answering;
 mod intake;
 mod record;
+mod topics;
 mod validate;
 
 pub use answer::Answer;
+pub use answering::{Answering, PAUSED_RULE, Pause};
 pub use intake::Intake;
 pub use record::{OfferRecord, RequestRecord, RequestState};
+pub use topics::{MAX_TOPIC, MAX_TOPICS, StoredTopics, Topic, TopicError, Topics};
 pub use validate::{Refusal, Rules};
 
 /// The kind of job that answers a request.
