@@ -55,7 +55,12 @@ async fn check_in(
     let mut transaction = api.deals.check_in(id, &signature).await?;
     if let Some(wait) = wait.wait {
         let limit = wait.0.min(Duration::from_secs(50));
-        if let Some(newer) = api.deals.sender.wait(transaction.id, limit).await? {
+        // A node that is going down answers with what there is: the transaction goes on without it.
+        let newer = tokio::select! {
+            newer = api.deals.sender.wait(transaction.id, limit) => newer?,
+            () = api.stopping.cancelled() => None,
+        };
+        if let Some(newer) = newer {
             transaction = newer;
         }
     }
