@@ -3,16 +3,14 @@
 //! `GET /api/v1/admin/explain/{id}`. The id is a request's, or an offer's, which is the deal's.
 
 use alloy::primitives::B256;
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use super::{Api, Problem, service::parse_id};
+use super::{Api, Problem, extract::InPath, parse_id};
 use crate::{
     base::{Clock, Decision},
     deals::{self, DealStory, Seen},
@@ -73,10 +71,20 @@ impl From<Job> for JobStory {
     }
 }
 
-pub(super) async fn route(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+pub fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(get))
+}
+
+/// Explain a request, an offer or a deal
+///
+/// Everything known of it, and what was decided about it, in order. The id is a request's, or an offer's, which is
+/// the deal's.
+#[utoipa::path(get, path = "/{id}", tag = "explain", params(("id" = String, Path)), responses(
+    (status = 200, description = "What is known, and the decisions.", body = Object),
+    (status = 400, description = "`bad-id`"),
+    (status = 404, description = "`not-found`"),
+))]
+async fn get(State(api): State<Api>, InPath(id): InPath<String>) -> Result<Json<Value>, Problem> {
     let id = parse_id(&id)?;
     let explanation = explain(&api.store, &Clock::system(), id)
         .await?

@@ -7,20 +7,24 @@
 //! was decided, by which rule and why, is kept with the record.
 
 mod answer;
+mod answering;
 mod contest;
 mod dropped;
 mod explain;
 mod intake;
 mod prune;
 mod record;
+mod topics;
 mod validate;
 
 pub use answer::Answer;
+pub use answering::{Answering, PAUSED_RULE, Pause};
 pub use dropped::{Dropped, DroppedRecord};
 pub use explain::{ContentStory, OfferStory, RequestStory, explain, request_of};
 pub use intake::Intake;
 pub use prune::{Prune, Pruned};
 pub use record::{OfferRecord, RequestRecord, RequestState};
+pub use topics::{MAX_TOPIC, MAX_TOPICS, StoredTopics, Topic, TopicError, Topics};
 pub use validate::{Refusal, Rules};
 
 /// The kind of job that answers a request.
