@@ -3,13 +3,14 @@
 
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{Api, answering, deals, items, offers, status, topics, transactions};
+use super::{Api, answering, deals, explain, items, offers, status, topics, transactions};
 
 /// Behind a door.
 pub fn routes() -> OpenApiRouter<Api> {
     let routes = OpenApiRouter::new()
         .nest("/answering", answering::routes())
         .nest("/deals", deals::routes())
+        .nest("/explain", explain::routes())
         .nest("/items", items::routes())
         .nest("/offers", offers::routes())
         .nest("/status", status::routes())
@@ -22,7 +23,10 @@ pub fn routes() -> OpenApiRouter<Api> {
 
 /// Test builds only, and in no document: the named loop panics at its next beat.
 #[cfg(feature = "faults")]
-async fn fault(axum::extract::Path(name): axum::extract::Path<String>) -> axum::http::StatusCode {
-    crate::telemetry::faults::arm(&name);
+async fn fault(
+    axum::extract::State(api): axum::extract::State<Api>,
+    axum::extract::Path(name): axum::extract::Path<String>,
+) -> axum::http::StatusCode {
+    api.lights.arm(&name);
     axum::http::StatusCode::NO_CONTENT
 }

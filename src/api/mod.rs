@@ -12,6 +12,7 @@ mod auth;
 mod control;
 mod deals;
 mod events;
+mod explain;
 mod extract;
 mod items;
 mod login;
@@ -29,16 +30,19 @@ mod transactions;
 use std::sync::Arc;
 
 use alloy::primitives::B256;
-use axum::{Router, middleware};
+use axum::{Router, http::StatusCode, middleware};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer};
+use tower_http::{
+    catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer,
+};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use attempts::Attempts;
 pub use control::{Control, ControlError};
+pub use explain::{Explanation, JobStory, Told, explain};
 pub use items::in_path;
 pub use probes::{Lights, Phase};
 pub use problem::Problem;
@@ -124,6 +128,8 @@ fn routes(admin: OpenApiRouter<Api>, login: OpenApiRouter<Api>) -> OpenApiRouter
 
 fn finish(api: Api, routes: OpenApiRouter<Api>, extra: Router) -> Router {
     let max_body = api.config.max_body;
+    // Of the answer's head: a stream's body may take as long as it likes.
+    let timeout = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, api.config.timeout.0);
     let (routes, _) = routes.split_for_parts();
     routes
         .fallback(problem::no_such_route)
@@ -134,6 +140,7 @@ fn finish(api: Api, routes: OpenApiRouter<Api>, extra: Router) -> Router {
         ))
         .with_state(api)
         .merge(extra)
+        .layer(timeout)
         .layer(RequestBodyLimitLayer::new(max_body))
         .layer(CatchPanicLayer::custom(problem::panicked))
 }

@@ -36,6 +36,9 @@ pub trait Lights: Send + Sync {
     fn details(&self) -> Value;
     /// Why the node must exit 1, once it must.
     fn failure(&self) -> Option<String>;
+    /// Test builds only: the named loop panics at its next beat.
+    #[cfg(feature = "faults")]
+    fn arm(&self, name: &str);
 }
 
 /// Is the process alive?

@@ -188,7 +188,21 @@ impl From<StepError> for Problem {
                 "voucher-signature",
                 detail,
             ),
-            StepError::NotByItself(_) => Self::new(StatusCode::CONFLICT, "deal-step", detail),
+            StepError::NotOurs(_) => Self::new(StatusCode::NOT_FOUND, "deal-not-ours", detail),
+            StepError::TooEarly { due, .. } => {
+                Self::new(StatusCode::CONFLICT, "deal-time", detail).with("due", due)
+            }
+            StepError::UnderWay { transaction, .. } => {
+                Self::new(StatusCode::CONFLICT, "deal-under-way", detail)
+                    .with("transaction", transaction.to_string())
+            }
+            StepError::Reason(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "reason-too-long", detail)
+            }
+            StepError::NotOurStep(_) => Self::new(StatusCode::CONFLICT, "deal-step", detail),
+            StepError::Chain(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "chain-unavailable", detail)
+            }
             StepError::Submit(e) => e.into(),
             StepError::Store(e) => e.into(),
         }

@@ -133,9 +133,12 @@ impl WaitParams {
     pub async fn answer(&self, api: &Api, mut sent: Transaction) -> Result<Response, Problem> {
         if let Some(wait) = self.wait {
             let limit = wait.0.min(Duration::from_secs(50));
-            if let Some(newer) = api.deals.sender.wait(sent.id, limit).await? {
-                sent = newer;
-            }
+            // A node that is going down answers with what there is: the transaction goes on without it.
+            let newer = tokio::select! {
+                newer = api.deals.sender.wait(sent.id, limit) => newer?,
+                () = api.stopping.cancelled() => None,
+            };
+            sent = newer.unwrap_or(sent);
         }
         let code = if sent.state.is_settled() {
             StatusCode::OK

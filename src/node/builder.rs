@@ -13,13 +13,13 @@ use crate::{
     catalog::{HourlyCatalog, Items, OfferBuilder},
     chain::{self, Contracts, Follower, Sender},
     config::{self, Config},
-    deals::{self, DealEffects, Deals},
+    deals::{self, DealEffects, DealRecord, Deals},
     market::DigestSigner,
     network::Peer,
     queue::{Handler, Queue},
-    requests::{self, Answer, Answering, Intake, Rules, StoredTopics, Topics},
+    requests::{self, Answer, Answering, Dropped, Intake, Prune, Rules, StoredTopics, Topics},
     shutdown::Shutdown,
-    store,
+    store::{self, Record},
     telemetry::{Metrics, Policy, Tasks},
 };
 
@@ -152,9 +152,11 @@ impl NodeBuilder {
         );
         let deals = Deals {
             store: store.clone(),
+            clock: clock.clone(),
             contracts: contracts.clone(),
             sender: sender.clone(),
             signer: signer.clone(),
+            supplier: config.supplier.id,
         };
         let builder = offers
             .unwrap_or_else(|| Arc::new(HourlyCatalog::new(config.catalog.clone(), items.clone())));
@@ -188,16 +190,27 @@ impl NodeBuilder {
             &config.chain,
             &sources,
         );
-        Intake::new(
-            store.clone(),
-            clock.clone(),
-            Rules {
+        let dropped = Dropped::new(store.clone(), clock.clone());
+        let intake = Intake {
+            store: store.clone(),
+            clock: clock.clone(),
+            rules: Rules {
                 max_lifetime: config.requests.max_lifetime,
             },
-            config.requests.republish,
-            metrics.clone(),
-        )
-        .start(inbound, &sources);
+            nonce_window: config.requests.nonce_window,
+            republish: config.requests.republish,
+            dropped: dropped.clone(),
+            metrics: metrics.clone(),
+        };
+        intake.start(inbound, &sources);
+        let prune = Prune {
+            store: store.clone(),
+            clock: clock.clone(),
+            keep: config.requests.keep,
+            kept_for: DealRecord::TABLE,
+            dropped,
+        };
+        prune.start(&sources);
 
         let api = Api {
             store: store.clone(),
@@ -240,6 +253,7 @@ impl NodeBuilder {
             api_address,
             metrics_address,
             grace: config.node.grace.0,
+            queue_grace: config.queue.grace.0,
             control_socket: config.node.control_socket(),
             shutdown,
             phase,

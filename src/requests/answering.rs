@@ -169,6 +169,10 @@ impl OfferBuilder for Guarded {
         }
         self.inner.build(request, context).await
     }
+
+    fn item_of(&self, draft: &OfferDraft) -> Option<String> {
+        self.inner.item_of(draft)
+    }
 }
 
 #[cfg(test)]
