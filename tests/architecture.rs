@@ -19,8 +19,8 @@ const FLOORS: &[(u8, &[&str])] = &[
     (5, &["catalog", "buyer", "devchain"]),
     (4, &["queue", "events", "chain", "network", "access"]),
     (3, &["store"]),
-    (2, &["telemetry", "shutdown"]),
-    (1, &["config", "market"]),
+    (2, &["telemetry"]),
+    (1, &["config", "market", "shutdown"]),
     (0, &["base"]),
 ];
 

@@ -7,7 +7,9 @@ use tradewind::config::{Config, ConfigError};
 const NO_ENV: [(String, String); 0] = [];
 
 fn shipped(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("setup").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("setup")
+        .join(name);
     std::fs::read_to_string(path).unwrap()
 }
 
@@ -21,7 +23,8 @@ fn problems(text: &str, env: &[(&str, &str)]) -> String {
 
 #[test]
 fn the_minimal_config_is_enough() {
-    let config = Config::parse(Path::new("minimal.toml"), &shipped("minimal.toml"), NO_ENV).unwrap();
+    let config =
+        Config::parse(Path::new("minimal.toml"), &shipped("minimal.toml"), NO_ENV).unwrap();
     assert_eq!(config.network.topics, ["hello"]);
     assert_eq!(config.catalog.items.len(), 1);
 }
@@ -60,7 +63,10 @@ fn every_mistake_is_listed_at_once() {
         "api.listen",
         "weather",
     ] {
-        assert!(found.contains(expected), "{expected} is not named in:\n{found}");
+        assert!(
+            found.contains(expected),
+            "{expected} is not named in:\n{found}"
+        );
     }
     assert!(found.lines().all(|l| l.contains("allowed:")), "{found}");
 }

@@ -6,10 +6,12 @@ pub mod duration;
 pub mod ids;
 pub mod money;
 pub mod secret;
+pub mod trace;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
 pub use duration::Span;
-pub use money::Decimal;
 pub use jiff::Timestamp;
+pub use money::Decimal;
 pub use secret::Secret;
+pub use trace::{Decision, Trace};

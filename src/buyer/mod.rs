@@ -128,7 +128,8 @@ impl Buyer {
             } else {
                 end.min(tokio::time::Instant::now() + quiet)
             };
-            let Ok(Some(message)) = tokio::time::timeout_at(until, self.inbound.recv()).await else {
+            let Ok(Some(message)) = tokio::time::timeout_at(until, self.inbound.recv()).await
+            else {
                 break;
             };
             if message.topic != topic {
@@ -219,6 +220,9 @@ impl Buyer {
 
     /// What this buyer owns of a token, in base units.
     pub async fn balance(&self, token: alloy::primitives::Address) -> Result<U256, BuyerError> {
-        Ok(self.contracts.token_balance(token, self.signer.address()).await?)
+        Ok(self
+            .contracts
+            .token_balance(token, self.signer.address())
+            .await?)
     }
 }

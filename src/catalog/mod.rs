@@ -1,14 +1,18 @@
 //! Floor 5: what the supplier offers.
 //!
-//! A node is given one [`OfferBuilder`]. The one here, [`HourlyCatalog`], lets the items of the config by
-//! the hour; whoever writes their own node brings their own.
+//! A node is given one [`OfferBuilder`]. The one here, [`HourlyCatalog`], lets the stored [`Items`] by the
+//! hour; whoever writes their own node brings their own.
 
 mod hourly;
+mod items;
+mod record;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 pub use hourly::HourlyCatalog;
+pub use items::{ItemError, ItemMap, ItemPage, Items, MAX_PAGE};
+pub use record::ItemRecord;
 
 use crate::market::{OfferDraft, Request};
 
@@ -29,6 +33,12 @@ pub trait OfferBuilder: Send + Sync + 'static {
         request: &Request,
         context: OfferContext,
     ) -> Result<Vec<OfferDraft>, BuildError>;
+
+    /// Which item of the catalogue a draft lets, for the trace that says what a request was offered.
+    fn item_of(&self, draft: &OfferDraft) -> Option<String> {
+        let _ = draft;
+        None
+    }
 }
 
 #[derive(Clone, Debug, thiserror::Error)]

@@ -45,7 +45,9 @@ pub async fn run(command: Command) -> Result<(), Failure> {
             let control = node.connect()?;
             let query = wait.map_or_else(String::new, |w| format!("?wait={}ms", w.0.as_millis()));
             let path = format!("/api/v1/admin/deals/{id}/check-in{query}");
-            control.post(&path, &json!({ "signature": signature })).await?
+            control
+                .post(&path, &json!({ "signature": signature }))
+                .await?
         }
     };
     println!("{answer:#}");

@@ -24,7 +24,7 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<(), Failure> {
     // What the demo's own parts have to say is only of interest when something is wrong.
-    logs::init("warn", false);
+    logs::init("error", false);
     let trade = trade(&args);
     tokio::select! {
         outcome = trade => outcome,
@@ -40,7 +40,10 @@ async fn trade(args: &Args) -> Result<(), Failure> {
     story.say("Tradewind demo: a coordinator, a chain with the market's contracts, a node and a buyer, all on this machine.");
     let world = World::start(WorldOptions::default()).await?;
     story.say(&format!("coordinator  {}", world.coordinator.multiaddr()));
-    story.say(&format!("chain        {} (anvil, chain id 31337)", world.chain.url()));
+    story.say(&format!(
+        "chain        {} (anvil, chain id 31337)",
+        world.chain.url()
+    ));
     story.say(&format!("supplier     {}", world.chain.supplier_id));
     story.say("");
     let report = once(&world, &mut story).await;
@@ -85,14 +88,18 @@ async fn once(world: &World, story: &mut Story) -> Result<TradeReport, Failure> 
     });
     let buyer = world.buyer().await?;
     let mut tell = |progress| story.progress(progress);
-    let mut report = Trader::new(world, buyer, &node.control, &mut tell).trade().await?;
+    let mut report = Trader::new(world, buyer, &node.control, &mut tell)
+        .trade()
+        .await?;
     report.ready_ms = ms(ready);
     report.rss_mb = node.rss_mb().unwrap_or_default();
     let exit = node.terminate().await?;
     if exit.success() {
         Ok(report)
     } else {
-        Err(Failure::new(format!("the node did not end in order: {exit}")))
+        Err(Failure::new(format!(
+            "the node did not end in order: {exit}"
+        )))
     }
 }
 
@@ -120,7 +127,11 @@ impl Story {
             Progress::Started { .. } => {}
             Progress::Done { step, detail, took } => {
                 let took = format!("{:.1} ms", took.as_secs_f64() * 1e3);
-                let tick = if self.terminal { "\x1b[32m✓\x1b[0m" } else { "✓" };
+                let tick = if self.terminal {
+                    "\x1b[32m✓\x1b[0m"
+                } else {
+                    "✓"
+                };
                 self.say(&format!("  {tick} {step:<10} {took:>10}  {detail}"));
             }
         }

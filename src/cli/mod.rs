@@ -5,6 +5,7 @@
 mod coordinator;
 mod deals;
 mod demo;
+mod explain;
 mod run;
 mod target;
 
@@ -31,6 +32,8 @@ enum Command {
     /// The deals made on this supplier's offers (through the running node's control socket).
     #[command(subcommand)]
     Deals(deals::Command),
+    /// Why a request got its offers or none, or a deal went the way it went.
+    Explain(explain::Args),
 }
 
 /// A failed command: what to print, and the exit code.
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
             Command::Coordinator(args) => coordinator::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Deals(command) => deals::run(command).await,
+            Command::Explain(args) => explain::run(args).await,
         }
     });
     // What still hangs (a blocked read of a dead disk) must not hold up the exit.

@@ -9,7 +9,12 @@ use super::Failure;
 #[derive(clap::Args)]
 pub struct Target {
     /// The node's config file, which names its data directory.
-    #[arg(long, short, env = "TRADEWIND_CONFIG", required_unless_present = "data_dir")]
+    #[arg(
+        long,
+        short,
+        env = "TRADEWIND_CONFIG",
+        required_unless_present = "data_dir"
+    )]
     config: Option<PathBuf>,
     /// The node's data directory, instead of a config file.
     #[arg(long)]

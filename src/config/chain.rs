@@ -45,7 +45,8 @@ pub struct Chain {
     pub max_fee_gwei: u64,
     /// Most ever offered as tip per gas, in gwei.
     pub max_tip_gwei: u64,
-    /// Added to the estimate of a transaction's gas, in percent.
+    /// Added to the estimate of a transaction's gas, in percent. Generous, since the state may change before
+    /// it is mined (a second claim needs a quarter more than the first), and what is not used costs nothing.
     pub gas_margin_percent: u64,
     /// A transaction estimated above this is not sent.
     pub max_gas: u64,
@@ -75,7 +76,7 @@ impl Default for Chain {
             rpc_timeout: Span::secs(5),
             max_fee_gwei: 500,
             max_tip_gwei: 50,
-            gas_margin_percent: 25,
+            gas_margin_percent: 50,
             max_gas: 3_000_000,
             stuck_after: Span::secs(90),
             resend_after: Span::secs(20),

@@ -27,8 +27,14 @@ const AHEAD_SECS: u64 = 24 * 3600;
 /// What is told while it happens.
 #[derive(Clone, Debug)]
 pub enum Progress {
-    Started { step: &'static str },
-    Done { step: &'static str, detail: String, took: Duration },
+    Started {
+        step: &'static str,
+    },
+    Done {
+        step: &'static str,
+        detail: String,
+        took: Duration,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -123,7 +129,11 @@ impl<'a> Trader<'a> {
 
         let start = self.started("deal");
         let deal = self.buyer.accept(offer, &offer.payment[0]).await?;
-        self.done("deal", start, format!("{} in tx {}", short(offer.id), short(deal.hash)));
+        self.done(
+            "deal",
+            start,
+            format!("{} in tx {}", short(offer.id), short(deal.hash)),
+        );
 
         let start = self.started("claim");
         self.until(offer.id, DealStatus::Claimed).await?;
@@ -132,19 +142,33 @@ impl<'a> Trader<'a> {
         let start = self.started("check_in");
         self.check_in(offer.id).await?;
         self.until(offer.id, DealStatus::CheckedIn).await?;
-        self.done("check_in", start, "with the buyer's voucher, over the control socket".into());
+        self.done(
+            "check_in",
+            start,
+            "with the buyer's voucher, over the control socket".into(),
+        );
 
         let start = self.started("time");
         let date = offer.payload.check_out.saturating_to::<u64>();
         self.world.chain.advance_to(date + 1).await?;
-        self.done("time", start, format!("the chain's clock moved on to {}", utc(date + 1)));
+        self.done(
+            "time",
+            start,
+            format!("the chain's clock moved on to {}", utc(date + 1)),
+        );
 
         let start = self.started("check_out");
         self.until(offer.id, DealStatus::CheckedOut).await?;
-        self.done("check_out", start, "by the node itself, due at chain time".into());
+        self.done(
+            "check_out",
+            start,
+            "by the node itself, due at chain time".into(),
+        );
 
         let start = self.started("recorded");
-        let record = self.until_recorded(offer.id, DealStatus::CheckedOut).await?;
+        let record = self
+            .until_recorded(offer.id, DealStatus::CheckedOut)
+            .await?;
         self.done("recorded", start, "the node's records say so too".into());
 
         let after = self.supplier_balance().await?;
@@ -168,7 +192,12 @@ impl<'a> Trader<'a> {
     }
 
     async fn ask(&mut self) -> Result<(B256, Vec<Offer>), TradeError> {
-        let now = self.world.chain.head_time().await?.max(Clock::system().unix());
+        let now = self
+            .world
+            .chain
+            .head_time()
+            .await?
+            .max(Clock::system().unix());
         let query = JsObject::new().with("date", utc(now + AHEAD_SECS));
         let start = self.started("offers");
         let request = self
@@ -183,7 +212,11 @@ impl<'a> Trader<'a> {
             return Err(TradeError::NoOffer(PATIENCE, offers.refused));
         };
         let (id, count) = (short(request.id), offers.good.len());
-        self.told("offers", first - start, format!("{count} signed offers for request {id}, verified"));
+        self.told(
+            "offers",
+            first - start,
+            format!("{count} signed offers for request {id}, verified"),
+        );
         Ok((request.id, offers.good))
     }
 
@@ -211,7 +244,11 @@ impl<'a> Trader<'a> {
                 return Ok(());
             }
             if Instant::now() > end {
-                return Err(stuck(id, wanted, status.map_or("missing", DealStatus::as_str)));
+                return Err(stuck(
+                    id,
+                    wanted,
+                    status.map_or("missing", DealStatus::as_str),
+                ));
             }
             pause().await;
         }
@@ -261,7 +298,7 @@ fn is_passing(e: &ControlError) -> bool {
     match e {
         ControlError::NoNode { .. } | ControlError::Client(_) => true,
         ControlError::Refused { status, .. } => matches!(status.as_u16(), 404 | 409 | 503),
-        ControlError::NotJson(_) => false,
+        ControlError::NotJson(_) | ControlError::BadUrl(_) | ControlError::BadToken => false,
     }
 }
 

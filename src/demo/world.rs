@@ -17,7 +17,7 @@ use crate::{
     market::DigestSigner,
     network::{Coordinator, NetworkError},
     shutdown::Shutdown,
-    store::sled::{OpenError, SledStore},
+    store::{self, OpenError},
     telemetry::{Metrics, Tasks},
 };
 
@@ -153,7 +153,7 @@ impl World {
             ..Default::default()
         };
         let store = tokio::task::block_in_place(|| {
-            SledStore::open(&options, &data_dir, Clock::system(), &self.tasks)
+            store::open(&options, &data_dir, Clock::system(), &self.tasks)
         })?;
         let signer: Arc<dyn DigestSigner> = Arc::new(self.chain.accounts.buyer.clone());
         let network = config::Network {
@@ -190,9 +190,27 @@ impl World {
 
     fn catalog(&self) -> config::Catalog {
         let aircraft = [
-            ("cessna-152", "Cessna 152", "Two seats, ninety knots, no hurry.", 1, "89.50"),
-            ("cessna-172", "Cessna 172 Skyhawk", "Four seats, high wing, honest.", 3, "120.50"),
-            ("cessna-182", "Cessna 182 Skylane", "Four seats and the power to fill them.", 3, "175.25"),
+            (
+                "cessna-152",
+                "Cessna 152",
+                "Two seats, ninety knots, no hurry.",
+                1,
+                "89.50",
+            ),
+            (
+                "cessna-172",
+                "Cessna 172 Skyhawk",
+                "Four seats, high wing, honest.",
+                3,
+                "120.50",
+            ),
+            (
+                "cessna-182",
+                "Cessna 182 Skylane",
+                "Four seats and the power to fill them.",
+                3,
+                "175.25",
+            ),
         ];
         let items = aircraft
             .into_iter()

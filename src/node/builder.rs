@@ -5,20 +5,21 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use axum::Router;
 use tokio::sync::watch;
 
-use super::{Node, lights::NodeLights};
+use super::{Node, lights::NodeLights, owners::EntityOwner};
 use crate::{
-    api::{self, Api, Phase},
+    access::{self, Access},
+    api::{self, Api, Attempts, Phase},
     base::Clock,
-    catalog::{HourlyCatalog, OfferBuilder},
+    catalog::{HourlyCatalog, Items, OfferBuilder},
     chain::{self, Contracts, Follower, Sender},
-    config::Config,
-    deals::{self, DealEffects, Deals},
+    config::{self, Config},
+    deals::{self, DealEffects, DealRecord, Deals},
     market::DigestSigner,
     network::Peer,
     queue::{Handler, Queue},
-    requests::{self, Answer, Intake, Rules},
+    requests::{self, Answer, Answering, Dropped, Intake, Prune, Rules, StoredTopics, Topics},
     shutdown::Shutdown,
-    store::sled::SledStore,
+    store::{self, Record},
     telemetry::{Metrics, Policy, Tasks},
 };
 
@@ -33,7 +34,11 @@ pub enum StartError {
         source: std::io::Error,
     },
     #[error(transparent)]
-    Store(#[from] crate::store::sled::OpenError),
+    Store(#[from] store::OpenError),
+    #[error("cannot read what the store holds: {0}")]
+    Stored(#[from] crate::store::StoreError),
+    #[error(transparent)]
+    Access(#[from] access::KeyError),
     #[error(transparent)]
     Chain(#[from] chain::ChainError),
     #[error(transparent)]
@@ -111,8 +116,20 @@ impl NodeBuilder {
         let contracts = Contracts::new(&config.chain, &work)?;
         // Reading a large store back takes a while; the other tasks of this runtime go on meanwhile.
         let store = tokio::task::block_in_place(|| {
-            SledStore::open(&config.store, data_dir, clock.clone(), &base)
+            store::open(&config.store, data_dir, clock.clone(), &base)
         })?;
+        let items = Items::open(store.clone(), clock.clone(), &config.catalog.items).await?;
+        let answering = Answering::open(store.clone(), clock.clone()).await?;
+        let topics = StoredTopics::read(&store, &config.network.topics).await?;
+        let owner = EntityOwner::new(contracts.clone(), config.supplier.id, clock.clone());
+        let access = Access::open(
+            &config.access,
+            contracts.chain_id(),
+            data_dir,
+            store.clone(),
+            clock.clone(),
+            Some(Arc::new(owner)),
+        )?;
         let control = api::bind_control(&config.node.control_socket())?;
         let public = api::bind_public(config.api.listen).await?;
         let metrics_server = match config.telemetry.metrics {
@@ -120,7 +137,12 @@ impl NodeBuilder {
             None => None,
         };
 
-        let (peer, inbound) = Peer::start(&config.network, data_dir, &work)?;
+        let network = config::Network {
+            topics: topics.on(),
+            ..config.network.clone()
+        };
+        let (peer, inbound) = Peer::start(&network, data_dir, &work)?;
+        let topics = Topics::new(topics, peer.clone(), store.clone(), clock.clone());
         let sender = Sender::start(
             contracts.clone(),
             store.clone(),
@@ -130,15 +152,18 @@ impl NodeBuilder {
         );
         let deals = Deals {
             store: store.clone(),
+            clock: clock.clone(),
             contracts: contracts.clone(),
             sender: sender.clone(),
             signer: signer.clone(),
+            supplier: config.supplier.id,
         };
-        let builder = offers.unwrap_or_else(|| Arc::new(HourlyCatalog::new(config.catalog.clone())));
+        let builder = offers
+            .unwrap_or_else(|| Arc::new(HourlyCatalog::new(config.catalog.clone(), items.clone())));
         let answer = Answer {
             store: store.clone(),
             clock: clock.clone(),
-            builder,
+            builder: answering.guard(builder),
             signer,
             domain: contracts.domain(),
             supplier: config.supplier.id,
@@ -165,20 +190,36 @@ impl NodeBuilder {
             &config.chain,
             &sources,
         );
-        Intake::new(
-            store.clone(),
-            clock,
-            Rules {
+        let dropped = Dropped::new(store.clone(), clock.clone());
+        let intake = Intake {
+            store: store.clone(),
+            clock: clock.clone(),
+            rules: Rules {
                 max_lifetime: config.requests.max_lifetime,
             },
-            config.requests.republish,
-            metrics.clone(),
-        )
-        .start(inbound, &sources);
+            nonce_window: config.requests.nonce_window,
+            republish: config.requests.republish,
+            dropped: dropped.clone(),
+            metrics: metrics.clone(),
+        };
+        intake.start(inbound, &sources);
+        let prune = Prune {
+            store: store.clone(),
+            clock: clock.clone(),
+            keep: config.requests.keep,
+            kept_for: DealRecord::TABLE,
+            dropped,
+        };
+        prune.start(&sources);
 
         let api = Api {
             store: store.clone(),
+            access,
+            attempts: Attempts::new(config.access.attempts_per_minute, clock.clone()),
+            answering,
             deals,
+            items,
+            topics,
             lights: Arc::new(NodeLights {
                 api: public.address(),
                 metrics: metrics_server.as_ref().map(api::BoundServer::address),
@@ -189,12 +230,19 @@ impl NodeBuilder {
                 queue: queue.clone(),
             }),
             phase: phase_seen,
+            started: clock.now(),
+            supplier: config.supplier.id,
             stopping: faces.stopping().clone(),
             config: config.api.clone(),
         };
         let api_address = public.address();
         let metrics_address = metrics_server.as_ref().map(api::BoundServer::address);
-        serve(&faces, "api", public, api::public(api.clone(), routes.clone()));
+        serve(
+            &faces,
+            "api",
+            public,
+            api::public(api.clone(), routes.clone()),
+        );
         serve(&faces, "control", control, api::control(api, routes));
         if let Some(server) = metrics_server {
             serve(&faces, "metrics", server, api::metrics_routes(metrics));
@@ -205,6 +253,7 @@ impl NodeBuilder {
             api_address,
             metrics_address,
             grace: config.node.grace.0,
+            queue_grace: config.queue.grace.0,
             control_socket: config.node.control_socket(),
             shutdown,
             phase,

@@ -19,7 +19,10 @@ pub fn listen(shutdown: Shutdown) -> std::io::Result<()> {
                 _ = int.recv() => "SIGINT",
             };
             if shutdown.is_requested() {
-                tracing::warn!(signal = name, "told again, ending at once; nothing acknowledged is lost");
+                tracing::warn!(
+                    signal = name,
+                    "told again, ending at once; nothing acknowledged is lost"
+                );
                 std::process::exit(EXIT_IMPATIENT);
             }
             tracing::info!(signal = name, "shutting down; once more ends at once");

@@ -1,7 +1,10 @@
 use std::collections::BTreeSet;
 
-use tradewind::chain::{CURSOR, Intent};
-use tradewind::market::Step;
+use tradewind::{
+    base::Span,
+    chain::{CURSOR, Intent},
+    market::Step,
+};
 
 use crate::support::{Stage, done, submit, until};
 
@@ -54,7 +57,10 @@ async fn every_status_is_heard_once_across_restarts() {
     assert_eq!(all.len(), 6, "{all:?}");
     assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 6);
     let cursor = stage.store.cursor(CURSOR).await.unwrap().unwrap();
-    assert_eq!(cursor.head_time, Some(stage.chain.head_time().await.unwrap()));
+    assert_eq!(
+        cursor.head_time,
+        Some(stage.chain.head_time().await.unwrap())
+    );
     stage.tasks.stop().await;
 }
 
@@ -157,5 +163,121 @@ async fn small_ranges_find_everything_large_ones_do() {
         .collect();
     assert_eq!(found, offers);
     assert!(logs.recv().await.is_ok());
+    stage.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_reorganisation_while_it_was_down_is_undone_at_the_next_start() {
+    let stage = Stage::new().await;
+    let (follower, _) = stage.follower(&stage.tasks);
+    let buyer = stage.sender(&stage.chain.accounts.buyer);
+    stage.allow(&buyer).await;
+    let offer = stage.late_offer().await;
+    stage.deal(&buyer, &offer).await;
+    until("the deal", || async {
+        heard(&stage, "test.status").await.len() == 1 && follower.status().lag == 0
+    })
+    .await;
+    drop(buyer);
+    let stage = stage.restart().await;
+    stage.chain.reorg(1).await.unwrap();
+    stage.chain.mine(1).await.unwrap();
+    let (_follower, _) = stage.follower(&stage.tasks);
+    until("the undone deal", || async {
+        heard(&stage, "test.undone").await.len() == 1
+    })
+    .await;
+    // Only a running sender brings its transaction back.
+    let buyer = stage.sender(&stage.chain.accounts.buyer);
+    until("the deal on the new branch", || async {
+        stage.chain.mine(1).await.unwrap();
+        heard(&stage, "test.status").await.len() == 2
+    })
+    .await;
+    let tx = buyer.find(offer.id, "deal").await.unwrap().unwrap();
+    assert!(done(&buyer, &tx).await.block.is_some());
+    assert_eq!(stage.events("tx.unmined").await.len(), 1);
+    stage.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn one_deeper_than_the_horizon_is_survived_and_named() {
+    let stage = Stage::with(|c| c.horizon = 3).await;
+    let (follower, _) = stage.follower(&stage.tasks);
+    let buyer = stage.sender(&stage.chain.accounts.buyer);
+    stage.allow(&buyer).await;
+    let kept = stage.late_offer().await;
+    stage.deal(&buyer, &kept).await;
+    stage.chain.mine(2).await.unwrap();
+    let at_head = || async {
+        let status = follower.status();
+        let head = stage.contracts.head().await.unwrap();
+        status.trouble.is_none() && status.cursor == Some(head.number)
+    };
+    for _ in 0..8 {
+        stage.chain.mine(1).await.unwrap();
+        until("the follower at the head", at_head).await;
+    }
+    stage.chain.reorg(7).await.unwrap();
+    until("the reorganisation named", || async {
+        let reverted = stage.events("chain.reverted").await;
+        reverted.iter().any(|e| e.data["beyond_horizon"] == true)
+    })
+    .await;
+    stage.chain.mine(1).await.unwrap();
+    until("the follower at the head", at_head).await;
+    let all = heard(&stage, "test.status").await;
+    assert!(all.iter().all(|h| h.0 == kept.id.to_string()) && !all.is_empty());
+    stage.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_websocket_wakes_it_long_before_its_next_poll() {
+    let mut stage = Stage::new().await;
+    stage.config.ws = stage.chain.ws_url();
+    stage.config.poll = Span::secs(3600);
+    let (follower, _) = stage.follower(&stage.tasks);
+    until("the first look", || async {
+        follower.status().cursor.is_some()
+    })
+    .await;
+    until("new blocks heard", || async {
+        stage.chain.mine(1).await.unwrap();
+        let head = stage.chain.head_time().await.unwrap();
+        follower.status().head_time >= Some(head)
+    })
+    .await;
+    assert!(stage.degraded().is_empty(), "{:?}", stage.degraded());
+    stage.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_chain_that_lost_blocks_is_waited_for_and_nothing_is_undone() {
+    let stage = Stage::new().await;
+    let (follower, _) = stage.follower(&stage.tasks);
+    stage.chain.mine(5).await.unwrap();
+    let top = stage.contracts.head().await.unwrap().number;
+    until("the follower at the head", || async {
+        follower.status().cursor == Some(top)
+    })
+    .await;
+    // As an endpoint that is behind looks: the same blocks, fewer of them.
+    stage.chain.rollback(3).await.unwrap();
+    until("the trouble named", || async {
+        follower
+            .status()
+            .trouble
+            .is_some_and(|t| t.contains("behind"))
+    })
+    .await;
+    assert!(stage.events("chain.reverted").await.is_empty());
+    assert!(stage.degraded().contains(&"follower".to_owned()));
+    // It grows again, on another branch.
+    stage.chain.mine(10).await.unwrap();
+    until("the follower at the new head", || async {
+        let status = follower.status();
+        status.trouble.is_none() && status.cursor == Some(top + 7)
+    })
+    .await;
     stage.tasks.stop().await;
 }

@@ -132,3 +132,13 @@ async fn what_the_buyer_did_not_want_is_rejected_with_a_reason_and_paid_back() {
     assert_eq!(stage.tokens_of(accounts.buyer.address()).await, before);
     stage.tasks.stop().await;
 }
+
+#[tokio::test]
+async fn the_chain_ends_with_its_value() {
+    let stage = Stage::new().await;
+    let pid = rustix::process::Pid::from_raw(stage.chain.pid() as i32).unwrap();
+    assert!(rustix::process::test_kill_process(pid).is_ok());
+    stage.tasks.stop().await;
+    drop(stage);
+    assert!(rustix::process::test_kill_process(pid).is_err());
+}

@@ -131,10 +131,11 @@ async fn an_endpoint_of_another_chain_is_refused_by_name_and_the_next_one_asked(
     stage.config.rpc = vec![door.url.clone(), right];
     let both = Contracts::new(&stage.config, &stage.tasks).unwrap();
     assert!(both.head().await.is_ok());
-    assert!(stage.degraded().contains(&format!(
-        "rpc {}",
-        door.url.trim_start_matches("http://")
-    )));
+    assert!(
+        stage
+            .degraded()
+            .contains(&format!("rpc {}", door.url.trim_start_matches("http://")))
+    );
     stage.tasks.stop().await;
 }
 
@@ -144,6 +145,11 @@ async fn a_missing_contract_is_named() {
     stage.config.market = stage.chain.accounts.stranger.address().to_string();
     let contracts = Contracts::new(&stage.config, &stage.tasks).unwrap();
     let error = contracts.deal(Default::default()).await.unwrap_err();
-    assert!(error.to_string().contains("contract at the configured address"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("contract at the configured address"),
+        "{error}"
+    );
     stage.tasks.stop().await;
 }

@@ -26,7 +26,7 @@ async fn many_at_once_get_dense_nonces() {
     let sender = stage.sender(&stage.chain.accounts.buyer);
     let first = submit(&sender, harmless(&stage, 1)).await.nonce;
     let all = join_all((0..20).map(|n| {
-        let (sender, intent) = (sender.clone(), harmless(&stage, n));
+        let (sender, intent) = (sender.clone(), harmless(&stage, n + 2));
         async move { submit(&sender, intent).await }
     }))
     .await;
@@ -140,7 +140,11 @@ async fn one_that_reverts_names_the_reason_and_enqueues_its_job() {
     assert_eq!(second.state, TransactionState::Reverted);
     assert_eq!(second.error.as_deref(), Some("NotAllowedStatus"));
     assert!(second.gas_used.is_some());
-    let jobs = stage.store.jobs(Some("deal"), None, None, 10).await.unwrap();
+    let jobs = stage
+        .store
+        .jobs(Some("deal"), None, None, 10)
+        .await
+        .unwrap();
     assert_eq!(jobs.len(), 1);
     assert_eq!(stage.events("tx.reverted").await.len(), 1);
     stage.tasks.stop().await;
@@ -157,21 +161,11 @@ async fn a_stuck_one_is_replaced_by_a_better_offer() {
     let sender = stage.sender(&stage.chain.accounts.buyer);
     let tx = submit(&sender, harmless(&stage, 1)).await;
     // A spike far above what was offered: mining leaves it out.
-    stage
-        .chain
-        .next_base_fee(tx.max_fee * 3)
-        .await
-        .unwrap();
+    stage.chain.next_base_fee(tx.max_fee * 3).await.unwrap();
     stage.chain.mine(1).await.unwrap();
     until("a better offer, mined", || async {
         stage.chain.mine(1).await.unwrap();
-        sender
-            .get(tx.id)
-            .await
-            .unwrap()
-            .unwrap()
-            .state
-            .succeeded()
+        sender.get(tx.id).await.unwrap().unwrap().state.succeeded()
     })
     .await;
     let now = sender.get(tx.id).await.unwrap().unwrap();
@@ -195,16 +189,99 @@ async fn a_foreign_sender_on_the_key_is_noticed() {
         .await
         .unwrap();
     // Somebody else uses the nonce before ours is sent again.
-    let foreign = json!([{"from": sender.address(), "to": sender.address(), "nonce": format!("{:#x}", tx.nonce)}]);
-    let foreign: B256 = stage.chain.rpc("eth_sendTransaction", foreign).await.unwrap();
+    let foreign = json!([{"from": sender.address(), "to": sender.address(), "nonce": format!("{:#x}", tx.nonce),
+        "maxFeePerGas": format!("{:#x}", tx.max_fee * 2), "maxPriorityFeePerGas": format!("{:#x}", tx.max_tip * 2)}]);
+    let foreign: B256 = stage
+        .chain
+        .rpc("eth_sendTransaction", foreign)
+        .await
+        .unwrap();
     stage.chain.mine(1).await.unwrap();
     stage.chain.automine(true).await.unwrap();
     let ended = sender.wait(tx.id, LIMIT).await.unwrap().unwrap();
     assert_ne!(ended.hash, foreign);
     assert_eq!(ended.state, TransactionState::Lost);
-    assert_eq!(stage.store.jobs(Some("deal"), None, None, 10).await.unwrap().len(), 1);
+    assert_eq!(
+        stage
+            .store
+            .jobs(Some("deal"), None, None, 10)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     // The next one steps over it.
     let next = submit(&sender, harmless(&stage, 2)).await;
     done(&sender, &next).await;
+    stage.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_chain_that_forgot_confirmed_transactions_gets_them_again() {
+    let stage = Stage::with(|c| {
+        c.horizon = 1;
+        c.stuck_after = Span::millis(300);
+    })
+    .await;
+    let sender = stage.sender(&stage.chain.accounts.buyer);
+    let snapshot = stage.chain.snapshot().await.unwrap();
+    let mut forgotten = Vec::new();
+    for n in 0..2 {
+        let tx = submit(&sender, harmless(&stage, n + 2)).await;
+        forgotten.push(done(&sender, &tx).await);
+    }
+    until("both confirmed", || async {
+        stage.chain.mine(1).await.unwrap();
+        let mut confirmed = 0;
+        for tx in &forgotten {
+            let now = sender.get(tx.id).await.unwrap().unwrap();
+            confirmed += usize::from(now.state == TransactionState::Confirmed);
+        }
+        confirmed == forgotten.len()
+    })
+    .await;
+    stage.chain.revert(&snapshot).await.unwrap();
+    let next = submit(&sender, harmless(&stage, 9)).await;
+    assert_eq!(next.nonce, forgotten[1].nonce + 1);
+    done(&sender, &next).await;
+    assert_eq!(stage.events("tx.unmined").await.len(), 2);
+    stage.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_nonce_that_nobody_has_is_filled() {
+    let stage = Stage::with(|c| c.stuck_after = Span::millis(300)).await;
+    let address = stage.chain.accounts.buyer.address();
+    let sender = stage.sender(&stage.chain.accounts.buyer);
+    let first = submit(&sender, harmless(&stage, 2)).await;
+    done(&sender, &first).await;
+    let snapshot = stage.chain.snapshot().await.unwrap();
+    // The ledger learns of two nonces that a later state of the chain will not have.
+    let skip = json!([address, format!("{:#x}", first.nonce + 3)]);
+    stage
+        .chain
+        .rpc::<serde_json::Value>("anvil_setNonce", skip)
+        .await
+        .unwrap();
+    let stage = stage.restart().await;
+    let sender = stage.sender(&stage.chain.accounts.buyer);
+    let far = submit(&sender, harmless(&stage, 3)).await;
+    assert_eq!(far.nonce, first.nonce + 3);
+    stage.chain.revert(&snapshot).await.unwrap();
+    let settled = || async {
+        let head = stage.contracts.head().await.unwrap();
+        let count: alloy::primitives::U64 = stage
+            .chain
+            .rpc("eth_getTransactionCount", json!([address, "latest"]))
+            .await
+            .unwrap();
+        head.number > 0 && count.to::<u64>() == far.nonce + 1
+    };
+    until("every nonce used", settled).await;
+    until("the transaction mined again", || async {
+        let now = sender.get(far.id).await.unwrap().unwrap();
+        now.state.succeeded() && stage.degraded().is_empty()
+    })
+    .await;
     stage.tasks.stop().await;
 }

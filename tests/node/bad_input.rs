@@ -63,7 +63,12 @@ async fn hostile_messages_are_counted_and_dropped() {
         ],
     )
     .await;
-    for (outcome, n) in [("malformed", 4), ("expired", 1), ("foreign-topic", 1), ("lives-too-long", 1)] {
+    for (outcome, n) in [
+        ("malformed", 4),
+        ("expired", 1),
+        ("foreign-topic", 1),
+        ("lives-too-long", 1),
+    ] {
         let line = format!("tradewind_requests_total{{outcome=\"{outcome}\"}} ");
         until(outcome, || async {
             (counted(&metrics, &line).await == n).then_some(())
@@ -85,7 +90,10 @@ async fn a_missing_coordinator_and_chain_are_named_and_waited_for() {
     let world = world().await;
     let mut config = world.node_config();
     // Nobody listens there: bound, and let go.
-    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let free = std::net::TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let hub = world.coordinator.multiaddr();
     let id = hub.rsplit('/').next().unwrap();
     config.network.coordinators = vec![format!("/ip4/127.0.0.1/tcp/{}/ws/p2p/{id}", free.port())];
@@ -101,7 +109,11 @@ async fn a_missing_coordinator_and_chain_are_named_and_waited_for() {
     assert_eq!(body["status"], "degraded");
     let (strict, _) = node.control.ask("/ready?strict").await.unwrap();
     assert_eq!(strict, 503);
-    let dead = body["loops"].as_array().unwrap().iter().any(|l: &Value| l["state"] == "dead");
+    let dead = body["loops"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|l: &Value| l["state"] == "dead");
     assert!(!dead, "{body}");
     assert!(node.terminate().await.unwrap().success());
 }
@@ -119,7 +131,14 @@ async fn a_wrong_config_lists_every_mistake_and_exits_78() {
         .unwrap();
     assert_eq!(output.status.code(), Some(78));
     let text = String::from_utf8_lossy(&output.stderr);
-    for expected in ["node.toml", "chain.chain_id", "chain.rpc", "colour", "supplier.id", "network.coordinators"] {
+    for expected in [
+        "node.toml",
+        "chain.chain_id",
+        "chain.rpc",
+        "colour",
+        "supplier.id",
+        "network.coordinators",
+    ] {
         assert!(text.contains(expected), "{expected} is not in:\n{text}");
     }
 }
@@ -130,22 +149,41 @@ async fn problems_are_problems() {
     let mut node = start(&world, &world.node_config()).await;
     let unknown = format!("0x{}", "00".repeat(31) + "01");
     for (path, status, kind) in [
-        (format!("/api/v1/service/deals/{unknown}"), 404, "/problems/not-found"),
+        (
+            format!("/api/v1/service/deals/{unknown}"),
+            404,
+            "/problems/not-found",
+        ),
         ("/api/v1/service/deals/7".into(), 400, "/problems/bad-id"),
         ("/nowhere".into(), 404, "/problems/not-found"),
-        ("/api/v1/events?since=yesterday".into(), 400, "/problems/bad-cursor"),
-        ("/api/v1/events?since=9-1".into(), 410, "/problems/cursor-gone"),
+        (
+            "/api/v1/events?since=yesterday".into(),
+            400,
+            "/problems/bad-cursor",
+        ),
+        (
+            "/api/v1/events?since=9-1".into(),
+            410,
+            "/problems/cursor-gone",
+        ),
     ] {
         let (got, body) = node.control.ask(&path).await.unwrap();
         assert_eq!(got.as_u16(), status, "{path}: {body}");
         assert_eq!(body["type"], kind, "{path}");
         assert!(body["detail"].as_str().is_some_and(|d| !d.is_empty()));
     }
-    // The admin routes are on the control socket alone.
+    // On the network the admin routes ask for a token.
     let (_, ready) = node.control.ask("/ready").await.unwrap();
     let api = ready["details"]["api"].as_str().unwrap();
     let url = format!("http://{api}/api/v1/admin/deals/{unknown}/check-in");
-    let response = reqwest::Client::new().post(url).json(&json!({"signature": "0x"})).send().await.unwrap();
-    assert_eq!(response.status(), 404);
+    let response = reqwest::Client::new()
+        .post(url)
+        .json(&json!({"signature": "0x"}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 401);
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["type"], "/problems/token-missing");
     assert!(node.terminate().await.unwrap().success());
 }

@@ -34,9 +34,20 @@ async fn a_follower_that_panics_is_restarted_and_the_failure_can_be_read() {
     })
     .await;
     let failure = &follower["last_failure"];
-    assert!(failure["reason"].as_str().unwrap().contains("injected fault"));
-    assert!(failure["place"].as_str().unwrap().contains("faults.rs"), "{failure}");
-    assert!(failure["time"].as_str().unwrap().ends_with('Z'), "{failure}");
+    assert!(
+        failure["reason"]
+            .as_str()
+            .unwrap()
+            .contains("injected fault")
+    );
+    assert!(
+        failure["place"].as_str().unwrap().contains("faults.rs"),
+        "{failure}"
+    );
+    assert!(
+        failure["time"].as_str().unwrap().ends_with('Z'),
+        "{failure}"
+    );
     // Every other loop is listed too, and none is dead.
     let (status, body) = node.control.ask("/ready").await.unwrap();
     assert!(status.is_success(), "{body}");
@@ -46,7 +57,14 @@ async fn a_follower_that_panics_is_restarted_and_the_failure_can_be_read() {
         .iter()
         .map(|l| l["name"].as_str().unwrap())
         .collect();
-    for expected in ["api", "committer", "control", "follower", "queue", "requests"] {
+    for expected in [
+        "api",
+        "committer",
+        "control",
+        "follower",
+        "queue",
+        "requests",
+    ] {
         assert!(names.contains(&expected), "{expected} is not in {names:?}");
     }
     assert!(node.terminate().await.unwrap().success());
@@ -68,7 +86,11 @@ async fn a_committer_that_panics_is_a_failed_store_and_an_orderly_exit() {
     };
     let (_, body) = tokio::join!(knock_over(&node.control, "committer"), seen_unready);
     if let Some(body) = body {
-        assert!(body["reasons"].to_string().contains("committer") || body["reasons"].to_string().contains("store"), "{body}");
+        assert!(
+            body["reasons"].to_string().contains("committer")
+                || body["reasons"].to_string().contains("store"),
+            "{body}"
+        );
     }
     let exit = tokio::time::timeout(crate::PATIENCE, node.exit())
         .await

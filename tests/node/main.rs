@@ -1,11 +1,13 @@
 //! The whole node as a process, on a real chain, with real peers. Each file tells one story.
 
 mod bad_input;
+mod explain;
 mod faults;
 mod js_buyer;
 mod kill;
 mod nginx;
 mod shutdown;
+mod steps;
 mod trade;
 
 use std::{path::Path, time::Duration};

@@ -15,7 +15,9 @@ async fn run(program: &str, args: &[&str], dir: &Path) -> Vec<u8> {
         .current_dir(dir)
         .output()
         .await
-        .unwrap_or_else(|e| panic!("{program} does not start ({e}); run ./setup/test, which installs it"));
+        .unwrap_or_else(|e| {
+            panic!("{program} does not start ({e}); run ./setup/test, which installs it")
+        });
     assert!(
         output.status.success(),
         "{program} {args:?}: {}",
@@ -70,7 +72,7 @@ async fn nginx(dir: &Path, upstream: &str, port: u16) -> Child {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn curl_reaches_the_public_part_over_tls_and_nothing_else() {
+async fn curl_reaches_the_api_over_tls_and_nothing_else() {
     let world = world().await;
     let mut node = start(&world, &world.node_config()).await;
     let buyer = world.buyer().await.unwrap();
@@ -89,7 +91,14 @@ async fn curl_reaches_the_public_part_over_tls_and_nothing_else() {
         let dir = dir.path().to_owned();
         async move {
             let output = Command::new("curl")
-                .args(["--silent", "--show-error", "--cacert", "ca.pem", "-w", "\n%{http_code}"])
+                .args([
+                    "--silent",
+                    "--show-error",
+                    "--cacert",
+                    "ca.pem",
+                    "-w",
+                    "\n%{http_code}",
+                ])
                 .arg(format!("https://localhost:{port}{path}"))
                 .current_dir(dir)
                 .output()
@@ -97,23 +106,45 @@ async fn curl_reaches_the_public_part_over_tls_and_nothing_else() {
                 .expect("curl is installed by ./setup/test");
             let text = String::from_utf8(output.stdout).unwrap();
             let (body, code) = text.rsplit_once('\n')?;
-            output.status.success().then(|| (code.to_owned(), body.to_owned()))
+            output
+                .status
+                .success()
+                .then(|| (code.to_owned(), body.to_owned()))
         }
     };
 
     let (code, body) = until("nginx", || curl("/api/v1/service/ping".into())).await;
     assert_eq!(code, "200");
-    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["message"], "pong");
+    assert_eq!(
+        serde_json::from_str::<Value>(&body).unwrap()["message"],
+        "pong"
+    );
 
-    let (code, body) = curl(format!("/api/v1/service/deals/{}", report.offer_id)).await.unwrap();
+    let (code, body) = curl(format!("/api/v1/service/deals/{}", report.offer_id))
+        .await
+        .unwrap();
     assert_eq!(code, "200");
-    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["status"], "CheckedOut");
+    assert_eq!(
+        serde_json::from_str::<Value>(&body).unwrap()["status"],
+        "CheckedOut"
+    );
 
     let (code, body) = curl("/api/v1/events".into()).await.unwrap();
     assert_eq!(code, "200");
-    assert_eq!(body.lines().count(), 4, "one public event per status: {body}");
+    assert_eq!(
+        body.lines().count(),
+        4,
+        "one public event per status: {body}"
+    );
 
-    for hidden in ["/api/v1/admin/deals", "/metrics", "/"] {
+    // The admin routes are reachable, and ask for a token.
+    let (code, body) = curl("/api/v1/admin/deals".into()).await.unwrap();
+    assert_eq!(code, "401");
+    assert!(body.contains("/problems/token-missing"), "{body}");
+    let (code, _) = curl("/openapi.json".into()).await.unwrap();
+    assert_eq!(code, "200");
+
+    for hidden in ["/ready", "/metrics", "/"] {
         assert_eq!(curl(hidden.into()).await.unwrap().0, "404", "{hidden}");
     }
     nginx.kill().await.unwrap();

@@ -10,6 +10,7 @@
 //! with backoff and goes on where the cursor stands. What it cannot notice: a single endpoint that leaves
 //! logs out.
 
+mod back;
 mod range;
 mod trail;
 mod wake;

@@ -3,6 +3,7 @@
 use alloy::primitives::{Address, B256, Bytes};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -87,6 +88,20 @@ impl Transaction {
     /// The key of the row for a subject's step.
     pub fn key_of(subject: B256, step: &str) -> String {
         format!("{subject}:{step}")
+    }
+
+    /// What events tell of it.
+    pub(super) fn told(&self) -> Value {
+        json!({
+            "id": self.id,
+            "step": self.step,
+            "signer": self.signer,
+            "nonce": self.nonce,
+            "hash": self.hash,
+            "block": self.block,
+            "gas_used": self.gas_used,
+            "error": self.error,
+        })
     }
 }
 

@@ -3,10 +3,7 @@
 //! One question tells most of it: the chain's count of the key's transactions. A row with a nonce below it
 //! is settled (its receipt says how), the row at it is the one the chain waits for.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use alloy::primitives::{B256, U64};
 use serde::Deserialize;
@@ -14,11 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{
-    Inner, Transaction, TransactionState,
-    fees::{Fees, USUAL_TIP},
-    wire::{Handed, sign},
-};
+use super::{Inner, Transaction, TransactionState};
 use crate::{
     base::Backoff,
     chain::{ChainError, Head, contracts::Block, rpc::Question},
@@ -28,11 +21,13 @@ use crate::{
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(300), Duration::from_secs(5));
 
-/// With nothing on its way, the loop still looks this often (a reorganisation may have undone something).
+/// With nothing to look after, the loop sleeps until it is woken, or this long (another owner of the store
+/// may have left something).
 const IDLE: Duration = Duration::from_secs(15);
 
-/// A nonce that is used up while no receipt of ours is found is called lost only after so many looks: an
-/// endpoint may know the count before it knows the receipt.
+/// A nonce that is used up while no receipt of ours is found is called lost only after this time and so
+/// many looks: an endpoint may know the count before it knows the receipt.
+const PATIENCE: Duration = Duration::from_secs(3);
 const LOOKS_BEFORE_LOST: u32 = 5;
 
 /// Rows read per round; more than this on their way at once wait for a later round.
@@ -40,13 +35,13 @@ const ROWS: usize = 5_000;
 
 /// What the loop remembers between rounds; a restart may forget all of it.
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     /// When each row was last handed to the chain by this process.
-    handed: HashMap<Uuid, Instant>,
+    pub(super) handed: HashMap<Uuid, Instant>,
     /// Since when the chain waits for this nonce.
-    front: Option<(u64, Instant)>,
-    /// Looks that found a nonce used up and no receipt.
-    missing: HashMap<Uuid, u32>,
+    pub(super) front: Option<(u64, Instant)>,
+    /// Looks that found a nonce used up and no receipt, and when the first was.
+    missing: HashMap<Uuid, (u32, Instant)>,
     /// The head at which mined rows were last checked.
     checked: Option<B256>,
 }
@@ -61,7 +56,7 @@ struct Receipt {
     gas_used: U64,
 }
 
-type Row = Versioned<Transaction>;
+pub(super) type Row = Versioned<Transaction>;
 
 pub(super) async fn run(inner: &Inner, beat: &Beat) {
     let mut memory = Memory::default();
@@ -105,10 +100,10 @@ pub(super) async fn run(inner: &Inner, beat: &Beat) {
 }
 
 #[derive(Default)]
-struct Outcome {
-    /// Something is on its way.
+pub(super) struct Outcome {
+    /// Something is on its way, or mined so recently that a reorganisation could undo it.
     busy: bool,
-    trouble: Option<String>,
+    pub(super) trouble: Option<String>,
 }
 
 async fn round(inner: &Inner, memory: &mut Memory, beat: &Beat) -> Result<Outcome, String> {
@@ -143,6 +138,7 @@ async fn round(inner: &Inner, memory: &mut Memory, beat: &Beat) -> Result<Outcom
         .ok_or("the chain has no newest block")?
         .into();
 
+    let busy = !(sent.is_empty() && mined.is_empty());
     if memory.checked != Some(head.hash) {
         inner.look_after_mined(mined, &head).await?;
         memory.checked = Some(head.hash);
@@ -151,7 +147,7 @@ async fn round(inner: &Inner, memory: &mut Memory, beat: &Beat) -> Result<Outcom
     let used = sent.partition_point(|row| row.value.nonce < count);
     let waiting = sent.split_off(used);
     let mut outcome = Outcome {
-        busy: !waiting.is_empty(),
+        busy,
         trouble: None,
     };
     inner.settle(sent, memory, &mut outcome, beat).await?;
@@ -204,10 +200,9 @@ impl Inner {
             let id = row.value.id;
             let receipt = row.value.hashes.iter().find_map(|h| receipts.remove(h));
             let Some(receipt) = receipt else {
-                outcome.busy = true;
-                let looks = memory.missing.entry(id).or_default();
+                let (looks, since) = memory.missing.entry(id).or_insert((0, Instant::now()));
                 *looks += 1;
-                if *looks >= LOOKS_BEFORE_LOST {
+                if *looks >= LOOKS_BEFORE_LOST && since.elapsed() >= PATIENCE {
                     memory.missing.remove(&id);
                     self.lost(row).await?;
                     outcome.trouble = Some(format!(
@@ -219,6 +214,8 @@ impl Inner {
             };
             memory.missing.remove(&id);
             memory.handed.remove(&id);
+            // The head was asked for before the receipt, so it may be from before the block: check again.
+            memory.checked = None;
             // A chain without receipt status (before Byzantium) does not exist any more; absent is success.
             if receipt.status.is_none_or(|s| s == U64::from(1)) {
                 self.mined(row, &receipt).await?;
@@ -269,114 +266,11 @@ impl Inner {
         match self.contracts.simulate_at(&tx.call, tx.signer, at).await {
             Err(ChainError::Revert { revert, .. }) => revert.to_string(),
             Err(other) => format!("it reverted, and why cannot be told: {other}"),
-            Ok(()) if tx.gas_used >= Some(tx.gas) => "it ran out of gas".to_owned(),
+            // A call within a call leaves its caller a 64th of the gas, and so on: not all of it is used.
+            Ok(()) if tx.gas_used.is_some_and(|g| g >= tx.gas / 10 * 9) => {
+                format!("it ran out of gas (limit {})", tx.gas)
+            }
             Ok(()) => "it reverted, and would not after its block".to_owned(),
-        }
-    }
-
-    /// Rows the chain has not used the nonce of yet: handed again, and the first of them replaced if stuck.
-    async fn press(
-        &self,
-        rows: Vec<Row>,
-        count: u64,
-        head: &Head,
-        memory: &mut Memory,
-        outcome: &mut Outcome,
-        beat: &Beat,
-    ) -> Result<(), String> {
-        let Some(first) = rows.first().map(|row| row.value.nonce) else {
-            memory.front = None;
-            return Ok(());
-        };
-        if first > count {
-            outcome.trouble = Some(format!(
-                "the chain waits for nonce {count} of {}, the oldest transaction on its way has {first}",
-                self.signer.address()
-            ));
-        }
-        if memory.front.is_none_or(|(nonce, _)| nonce != first) {
-            memory.front = Some((first, Instant::now()));
-        }
-        let stuck = memory
-            .front
-            .is_some_and(|(_, since)| since.elapsed() >= self.config.stuck_after.0);
-        let live: HashSet<Uuid> = rows.iter().map(|row| row.value.id).collect();
-        memory.handed.retain(|id, _| live.contains(id));
-
-        for (n, row) in rows.into_iter().enumerate() {
-            beat.tick();
-            if n == 0 && stuck {
-                memory.front = Some((first, Instant::now()));
-                if let Some(trouble) = self.replace(row, head).await? {
-                    outcome.trouble = Some(trouble);
-                }
-                continue;
-            }
-            let id = row.value.id;
-            let due = memory
-                .handed
-                .get(&id)
-                .is_none_or(|at| at.elapsed() >= self.config.resend_after.0);
-            if !due {
-                continue;
-            }
-            match self.hand(&row.value).await {
-                Handed::Accepted | Handed::NonceUsed => {}
-                Handed::Underpriced if n == 0 => {
-                    if let Some(trouble) = self.replace(row, head).await? {
-                        outcome.trouble = Some(trouble);
-                    }
-                }
-                Handed::Underpriced => {}
-                Handed::NoFunds(reason) => {
-                    outcome.trouble = Some(format!("{}: {reason}", self.signer.address()));
-                }
-                Handed::Refused(reason) => {
-                    outcome.trouble =
-                        Some(format!("the chain refuses {}: {reason}", row.value.hash));
-                }
-                Handed::Unreachable(reason) => return Err(reason),
-            }
-            memory.handed.insert(id, Instant::now());
-        }
-        Ok(())
-    }
-
-    /// A better offer under the same nonce: journaled, then handed out. Returns what stands in its way.
-    async fn replace(&self, row: Row, head: &Head) -> Result<Option<String>, String> {
-        let mut tx = row.value;
-        let now = Fees::suggest(head.base_fee.unwrap_or_default(), USUAL_TIP, self.caps);
-        let old = Fees {
-            max_fee: tx.max_fee,
-            max_tip: tx.max_tip,
-        };
-        let Some(fees) = old.bump(now, self.caps) else {
-            return Ok(Some(format!(
-                "transaction {} is stuck, and chain.max_fee_gwei leaves no room for a better offer",
-                tx.hash
-            )));
-        };
-        let signed = sign(
-            &tx.call,
-            self.contracts.chain_id(),
-            tx.nonce,
-            tx.gas,
-            fees,
-            &*self.signer,
-        )?;
-        tx.hash = signed.hash;
-        tx.hashes.push(signed.hash);
-        tx.raw = signed.raw;
-        tx.max_fee = fees.max_fee;
-        tx.max_tip = fees.max_tip;
-        let handed = tx.clone();
-        self.write(tx, row.version, "tx.replaced", None).await?;
-        match self.hand(&handed).await {
-            Handed::Accepted | Handed::NonceUsed => Ok(None),
-            other => Ok(Some(format!(
-                "a better offer for nonce {} was not taken: {other:?}",
-                handed.nonce
-            ))),
         }
     }
 
@@ -422,7 +316,7 @@ impl Inner {
     }
 
     /// Writes the row, its event and, if it failed, its job, in one commit.
-    async fn write(
+    pub(super) async fn write(
         &self,
         tx: Transaction,
         version: u64,
@@ -433,12 +327,7 @@ impl Inner {
         batch
             .update(&tx, version)
             .map_err(|e| e.to_string())?
-            .event(
-                event,
-                tx.subject.to_string(),
-                json!({"id": tx.id, "step": tx.step, "hash": tx.hash, "nonce": tx.nonce,
-                       "block": tx.block, "gas_used": tx.gas_used, "error": tx.error}),
-            );
+            .event(event, tx.subject.to_string(), tx.told());
         if let Some(job) = job {
             batch.enqueue(job);
         }

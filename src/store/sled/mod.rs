@@ -115,6 +115,8 @@ impl SledStore {
             dir: data_dir.join("store"),
             reason,
         })?;
+        // The permits bound it: whoever sends holds one.
+        #[allow(clippy::disallowed_methods)]
         let (inbox, outbox) = mpsc::channel();
         let beat = tasks.beat("committer");
         let thread = std::thread::Builder::new()

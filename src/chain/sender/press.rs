@@ -1,0 +1,128 @@
+//! Transactions that are waited for: handed out again, and the first of them replaced when it is stuck.
+
+use std::collections::HashSet;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{
+    Inner,
+    fees::{Fees, USUAL_TIP},
+    watch::{Memory, Outcome, Row},
+    wire::{Handed, sign},
+};
+use crate::{chain::Head, telemetry::Beat};
+
+impl Inner {
+    /// Rows the chain has not used the nonce of yet: handed again, and the first of them replaced if stuck.
+    pub(super) async fn press(
+        &self,
+        rows: Vec<Row>,
+        count: u64,
+        head: &Head,
+        memory: &mut Memory,
+        outcome: &mut Outcome,
+        beat: &Beat,
+    ) -> Result<(), String> {
+        let Some(first) = rows.first().map(|row| row.value.nonce) else {
+            memory.front = None;
+            return Ok(());
+        };
+        if first > count {
+            outcome.trouble = Some(format!(
+                "the chain waits for nonce {count} of {}, the oldest transaction on its way has {first}",
+                self.signer.address()
+            ));
+        }
+        // What the chain waits for: the first row, or whatever should be before it.
+        let first = first.min(count);
+        if memory.front.is_none_or(|(nonce, _)| nonce != first) {
+            memory.front = Some((first, Instant::now()));
+        }
+        let stuck = memory
+            .front
+            .is_some_and(|(_, since)| since.elapsed() >= self.config.stuck_after.0);
+        if stuck && rows.first().is_some_and(|row| row.value.nonce > count) {
+            memory.front = Some((first, Instant::now()));
+            return self.close_gap(count, head).await;
+        }
+        let live: HashSet<Uuid> = rows.iter().map(|row| row.value.id).collect();
+        memory.handed.retain(|id, _| live.contains(id));
+
+        for (n, row) in rows.into_iter().enumerate() {
+            beat.tick();
+            if n == 0 && stuck {
+                memory.front = Some((first, Instant::now()));
+                if let Some(trouble) = self.replace(row, head).await? {
+                    outcome.trouble = Some(trouble);
+                }
+                continue;
+            }
+            let id = row.value.id;
+            let due = memory
+                .handed
+                .get(&id)
+                .is_none_or(|at| at.elapsed() >= self.config.resend_after.0);
+            if !due {
+                continue;
+            }
+            match self.hand(&row.value).await {
+                Handed::Accepted | Handed::NonceUsed => {}
+                Handed::Underpriced if n == 0 => {
+                    if let Some(trouble) = self.replace(row, head).await? {
+                        outcome.trouble = Some(trouble);
+                    }
+                }
+                Handed::Underpriced => {}
+                Handed::NoFunds(reason) => {
+                    outcome.trouble = Some(format!("{}: {reason}", self.signer.address()));
+                }
+                Handed::Refused(reason) => {
+                    outcome.trouble =
+                        Some(format!("the chain refuses {}: {reason}", row.value.hash));
+                }
+                Handed::Unreachable(reason) => return Err(reason),
+            }
+            memory.handed.insert(id, Instant::now());
+        }
+        Ok(())
+    }
+
+    /// A better offer under the same nonce: journaled, then handed out. Returns what stands in its way.
+    async fn replace(&self, row: Row, head: &Head) -> Result<Option<String>, String> {
+        let mut tx = row.value;
+        let now = Fees::suggest(head.base_fee.unwrap_or_default(), USUAL_TIP, self.caps);
+        let old = Fees {
+            max_fee: tx.max_fee,
+            max_tip: tx.max_tip,
+        };
+        let Some(fees) = old.bump(now, self.caps) else {
+            return Ok(Some(format!(
+                "transaction {} is stuck, and chain.max_fee_gwei leaves no room for a better offer",
+                tx.hash
+            )));
+        };
+        let signed = sign(
+            &tx.call,
+            self.contracts.chain_id(),
+            tx.nonce,
+            tx.gas,
+            fees,
+            &*self.signer,
+        )?;
+        tx.hash = signed.hash;
+        tx.hashes.push(signed.hash);
+        tx.raw = signed.raw;
+        tx.max_fee = fees.max_fee;
+        tx.max_tip = fees.max_tip;
+        let handed = tx.clone();
+        self.write(tx, row.version, "tx.replaced", None).await?;
+        match self.hand(&handed).await {
+            Handed::Accepted | Handed::NonceUsed => Ok(None),
+            other => Ok(Some(format!(
+                "a better offer for nonce {} was not taken: {other:?}",
+                handed.nonce
+            ))),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! From an intent to a journaled transaction: asked of the contract, priced, given a nonce, signed, stored.
+
+use alloy::primitives::{B256, Bytes, U64, U128};
+use serde_json::json;
+
+use super::{
+    Inner, Intent, SubmitError, Transaction, TransactionState,
+    fees::{Fees, USUAL_TIP},
+    journal::NonceLedger,
+    wire::{Handed, sign},
+};
+use crate::{
+    base::ids,
+    chain::{
+        Call, ChainError, Head,
+        contracts::{Block, named},
+        rpc::Question,
+    },
+    store::{Batch, CommitError, Precondition, Record, Versioned, fetch},
+};
+
+/// What a call costs now.
+pub(super) struct Quote {
+    pub(super) gas: u64,
+    pub(super) fees: Fees,
+}
+
+/// Whether this row is the answer to asking for `call` (again), without asking the contract.
+pub(super) fn stands_for(row: &Transaction, call: &Call) -> bool {
+    match row.state {
+        TransactionState::Sent => true,
+        TransactionState::Mined => row.call == *call,
+        TransactionState::Confirmed | TransactionState::Reverted | TransactionState::Lost => false,
+    }
+}
+
+impl Inner {
+    /// The caller's batch, committed for a transaction that is there already.
+    pub(super) async fn join(
+        &self,
+        row: Transaction,
+        batch: Batch,
+    ) -> Result<Transaction, SubmitError> {
+        if !batch.is_empty() {
+            self.store.commit(batch).await.map_err(refused)?;
+        }
+        Ok(row)
+    }
+
+    /// Asks the contract whether it would accept the call, and what that takes, in one batch.
+    pub(super) async fn quote(&self, call: &Call) -> Result<Quote, SubmitError> {
+        let request = json!({"from": self.signer.address(), "to": call.to, "data": call.data});
+        let questions = [
+            Question::new("eth_call", json!([request, "latest"])),
+            // Without a block some clients estimate on top of what is pending, and answer differently.
+            Question::new("eth_estimateGas", json!([request, "latest"])),
+            Question::new("eth_getBlockByNumber", json!(["latest", false])),
+            Question::new("eth_maxPriorityFeePerGas", json!([])),
+        ];
+        let answers = self.contracts.rpc().batch(&questions).await?;
+        let Ok([simulated, estimate, block, tip]) = <[_; 4]>::try_from(answers) else {
+            return Err(ChainError::Unexpected("four questions, other answers".to_owned()).into());
+        };
+        simulated
+            .read::<Bytes>()
+            .map_err(|e| named(e, &call.what))?;
+        let estimate: U64 = estimate.read().map_err(|e| named(e, &call.what))?;
+        let estimate: u64 = estimate.to();
+        let margin = u128::from(estimate) * u128::from(self.config.gas_margin_percent) / 100;
+        let gas = estimate.saturating_add(margin.try_into().unwrap_or(u64::MAX));
+        if gas > self.config.max_gas {
+            return Err(SubmitError::TooMuchGas {
+                needed: gas,
+                allowed: self.config.max_gas,
+            });
+        }
+        let head: Head = block
+            .read::<Option<Block>>()?
+            .map(Head::from)
+            .ok_or_else(|| ChainError::Unexpected("the chain has no newest block".to_owned()))?;
+        let tip = tip.read::<U128>().map_or(USUAL_TIP, |t| t.to());
+        let fees = Fees::suggest(head.base_fee.unwrap_or_default(), tip, self.caps);
+        Ok(Quote { gas, fees })
+    }
+
+    /// Takes the next nonce, signs, and commits ledger, journal row and the caller's batch.
+    pub(super) async fn journal(
+        &self,
+        intent: Intent,
+        quote: Quote,
+        batch: Batch,
+    ) -> Result<Transaction, SubmitError> {
+        let mut synced = self.turn.lock().await;
+        let key = Transaction::key_of(intent.subject, &intent.step);
+        loop {
+            let row = fetch::<Transaction>(&*self.store, &key).await?;
+            if let Some(row) = &row
+                && stands_for(&row.value, &intent.call)
+            {
+                return self.join(row.value.clone(), batch).await;
+            }
+            let ledger = self.ledger(&mut synced).await?;
+            let nonce = ledger.as_ref().map_or(0, |l| l.value.next);
+            let tx = self.sign_new(&intent, &quote, nonce)?;
+
+            let mut all = Batch::new();
+            let next = NonceLedger {
+                signer: tx.signer,
+                next: nonce + 1,
+            };
+            match ledger {
+                Some(old) => all.update(&next, old.version)?,
+                None => all.insert(&next)?,
+            };
+            match &row {
+                Some(old) => all.update(&tx, old.version)?,
+                None => all.insert(&tx)?,
+            };
+            all.event("tx.sent", tx.subject.to_string(), tx.told());
+            all.append(batch.clone());
+            match self.store.commit(all).await {
+                Ok(_) => {
+                    self.metrics.transactions.count("sent");
+                    return Ok(tx);
+                }
+                // Another owner of the same store was first; read again what it left. A condition of the
+                // caller's about another transaction is the caller's to look at.
+                Err(CommitError::Refused(p))
+                    if is_ours(&p) && !batch.preconditions.contains(&p) => {}
+                Err(other) => return Err(refused(other)),
+            }
+        }
+    }
+
+    /// A new row, signed.
+    pub(super) fn sign_new(
+        &self,
+        intent: &Intent,
+        quote: &Quote,
+        nonce: u64,
+    ) -> Result<Transaction, SubmitError> {
+        let signed = sign(
+            &intent.call,
+            self.contracts.chain_id(),
+            nonce,
+            quote.gas,
+            quote.fees,
+            &*self.signer,
+        )
+        .map_err(SubmitError::Sign)?;
+        Ok(Transaction {
+            id: ids::new_id(),
+            subject: intent.subject,
+            step: intent.step.clone(),
+            signer: self.signer.address(),
+            nonce,
+            call: intent.call.clone(),
+            state: TransactionState::Sent,
+            hash: signed.hash,
+            hashes: vec![signed.hash],
+            raw: signed.raw,
+            gas: quote.gas,
+            max_fee: quote.fees.max_fee,
+            max_tip: quote.fees.max_tip,
+            created: self.clock.now(),
+            block: None,
+            gas_used: None,
+            error: None,
+            on_failure: intent.on_failure.clone(),
+        })
+    }
+
+    /// The ledger; the first time, made or moved up to the chain's count.
+    pub(super) async fn ledger(
+        &self,
+        synced: &mut bool,
+    ) -> Result<Option<Versioned<NonceLedger>>, SubmitError> {
+        let signer = self.signer.address();
+        let mut ledger = fetch::<NonceLedger>(&*self.store, &signer.to_string()).await?;
+        if !*synced {
+            let count: U64 = self
+                .contracts
+                .rpc()
+                .ask("eth_getTransactionCount", json!([signer, "pending"]))
+                .await?;
+            let count: u64 = count.to();
+            match &mut ledger {
+                Some(l) => {
+                    if l.value.next < count {
+                        tracing::warn!(%signer, ours = l.value.next, chain = count,
+                            "the chain counts more transactions of this key than the ledger");
+                        l.value.next = count;
+                        // Stored now, so that later turns, which do not ask, start from it too.
+                        let mut batch = Batch::new();
+                        batch.update(&l.value, l.version)?;
+                        self.store.commit(batch).await.map_err(refused)?;
+                        ledger = fetch::<NonceLedger>(&*self.store, &signer.to_string()).await?;
+                    }
+                }
+                None => {
+                    let first = NonceLedger {
+                        signer,
+                        next: count,
+                    };
+                    let mut batch = Batch::new();
+                    batch.insert(&first)?;
+                    match self.store.commit(batch).await {
+                        Ok(_) => {}
+                        Err(CommitError::Refused(p)) if is_ours(&p) => {}
+                        Err(other) => return Err(refused(other)),
+                    }
+                    ledger = fetch::<NonceLedger>(&*self.store, &signer.to_string()).await?;
+                }
+            }
+            *synced = true;
+        }
+        Ok(ledger)
+    }
+
+    /// Hands the signed bytes to the chain.
+    pub(super) async fn hand(&self, row: &Transaction) -> Handed {
+        let sent = self
+            .contracts
+            .rpc()
+            .ask::<B256>("eth_sendRawTransaction", json!([row.raw]));
+        Handed::read(sent.await)
+    }
+}
+
+/// A precondition of the sender's own, about its ledger or journal.
+fn is_ours(precondition: &Precondition) -> bool {
+    match precondition {
+        Precondition::KeyAbsent { table, .. } | Precondition::Unchanged { table, .. } => {
+            table == Transaction::TABLE || table == NonceLedger::TABLE
+        }
+        _ => false,
+    }
+}
+
+fn refused(error: CommitError) -> SubmitError {
+    match error {
+        CommitError::Refused(p) => SubmitError::Refused(p),
+        CommitError::Store(e) => SubmitError::Store(e),
+    }
+}
