@@ -7,6 +7,8 @@ mod rpc_proxy;
 #[path = "chain/support.rs"]
 mod support;
 
+#[path = "chain/claims.rs"]
+mod claims;
 #[path = "chain/faults.rs"]
 mod faults;
 #[path = "chain/follower.rs"]

@@ -4,7 +4,10 @@ mod bad_input;
 mod faults;
 mod js_buyer;
 mod kill;
+mod many_deals;
 mod nginx;
+#[path = "../support/rpc_proxy.rs"]
+mod rpc_proxy;
 mod shutdown;
 mod trade;
 

@@ -56,6 +56,7 @@ impl Inner {
         let quote = Quote {
             gas: GAS,
             fees: Fees::suggest(head.base_fee.unwrap_or_default(), USUAL_TIP, self.caps),
+            count: nonce,
         };
         let tx = self
             .sign_new(&intent, &quote, nonce)

@@ -7,11 +7,12 @@
 //! the intent's `on_failure` job, if the end is not a success.
 //!
 //! Assumes that no other program sends with this key. One that does is noticed by the chain's count of
-//! transactions, and the ledger steps over it.
+//! transactions and named (`signer <address>`), and the ledger steps over it.
 //!
 //! Failure: an unreachable chain fails `submit` before anything is stored; afterwards it only delays.
 
 mod fees;
+mod foreign;
 mod gap;
 mod journal;
 mod press;
@@ -22,7 +23,7 @@ mod wire;
 use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::{Address, B256};
-use tokio::sync::{Mutex, Notify, watch as channel};
+use tokio::sync::{Mutex, Notify, broadcast, watch as channel};
 use uuid::Uuid;
 
 use self::{fees::Caps, submit::stands_for, wire::Handed};
@@ -34,7 +35,7 @@ use crate::{
     store::{
         Batch, NewJob, Precondition, Query, Record, SharedStore, StoreError, fetch, fetch_all,
     },
-    telemetry::{Metrics, Policy, Tasks},
+    telemetry::{Metrics, Policy, Tasks, health::Register},
 };
 
 pub use journal::{Transaction, TransactionState};
@@ -119,7 +120,15 @@ struct Inner {
     work: Notify,
     /// Counts changes of rows, for those who wait for one.
     changed: channel::Sender<u64>,
+    /// Tells of every change, to whoever listens.
+    told: broadcast::Sender<Arc<Transaction>>,
+    register: Register,
+    /// When a foreign sender was last noticed.
+    foreign: std::sync::Mutex<Option<tokio::time::Instant>>,
 }
+
+/// Changes kept for a listener that is slow; beyond it, it is told how many it missed.
+const TOLD: usize = 1024;
 
 impl Sender {
     /// Starts the loop `sender <address>` in this group. Rows left by an earlier run are sent again.
@@ -142,6 +151,9 @@ impl Sender {
             turn: Mutex::new(false),
             work: Notify::new(),
             changed: channel::Sender::new(0),
+            told: broadcast::Sender::new(TOLD),
+            register: tasks.register.clone(),
+            foreign: std::sync::Mutex::new(None),
         }));
         let inner = sender.0.clone();
         tasks.spawn(name, Policy::default(), move |beat| {
@@ -185,7 +197,8 @@ impl Sender {
             other => other?,
         };
         let row = inner.journal(intent, quote, batch).await?;
-        if let Handed::Unreachable(reason) = inner.hand(&row).await {
+        let handed = inner.hand(&row).await;
+        if let Handed::Unreachable(reason) = handed {
             tracing::warn!(hash = %row.hash, %reason, "journaled, not yet sent");
         }
         inner.work.notify_one();
@@ -206,6 +219,12 @@ impl Sender {
             .await?
             .pop()
             .map(|row| row.value))
+    }
+
+    /// Every change of a transaction from now on: sent, replaced, mined, confirmed, and every bad end. For
+    /// watching; what must not be missed is in the event log (`tx.…`).
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Transaction>> {
+        self.0.told.subscribe()
     }
 
     /// The transaction as it stands once it is settled, or when the time is over. `None`: no such id.
@@ -231,5 +250,13 @@ impl Sender {
             Ok(result) => result,
             Err(_) => self.get(id).await,
         }
+    }
+}
+
+impl Inner {
+    fn changed(&self, tx: &Transaction) {
+        self.changed.send_modify(|n| *n += 1);
+        // Nobody listening is no error.
+        let _ = self.told.send(Arc::new(tx.clone()));
     }
 }

@@ -64,6 +64,7 @@ pub(super) async fn run(inner: &Inner, beat: &Beat) {
     let trouble = beat.name().to_owned();
     while !beat.is_stopping() {
         beat.tick();
+        inner.forget_foreign();
         let round = beat.wait("the chain", round(inner, &mut memory, beat));
         let result = tokio::select! {
             result = round => result,
@@ -112,6 +113,7 @@ async fn round(inner: &Inner, memory: &mut Memory, beat: &Beat) -> Result<Outcom
     let mined = inner.rows(TransactionState::Mined).await.map_err(text)?;
     if sent.is_empty() && mined.is_empty() {
         *memory = Memory::default();
+        inner.look_for_foreign().await?;
         return Ok(Outcome::default());
     }
     sent.sort_by_key(|row| row.value.nonce);
@@ -256,6 +258,7 @@ impl Inner {
         ));
         // The ledger is compared with the chain again before the next nonce is taken.
         *self.turn.lock().await = false;
+        self.foreign(tx.nonce, tx.nonce + 1).await;
         let job = tx.on_failure.take();
         self.write(tx, row.version, "tx.lost", job).await
     }
@@ -336,7 +339,7 @@ impl Inner {
                 let state = event.strip_prefix("tx.").unwrap_or(event);
                 self.metrics.transactions.count(state);
                 tracing::info!(step = tx.step, hash = %tx.hash, nonce = tx.nonce, event, "transaction");
-                self.changed.send_modify(|n| *n += 1);
+                self.changed(&tx);
                 Ok(())
             }
             // Another owner of the store got there first; the next round reads what it wrote.
