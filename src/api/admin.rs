@@ -16,7 +16,9 @@ use super::{Api, Problem, service::parse_id};
 use crate::{base::Span, chain::Transaction};
 
 pub fn routes() -> Router<Api> {
-    let routes = Router::new().route("/deals/{id}/check-in", post(check_in));
+    let routes = Router::new()
+        .route("/deals/{id}/check-in", post(check_in))
+        .merge(super::tx::routes());
     #[cfg(feature = "faults")]
     let routes = routes.route("/faults/{loop}", post(fault));
     routes

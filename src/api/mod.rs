@@ -11,6 +11,7 @@ mod probes;
 mod problem;
 mod serve;
 mod service;
+mod tx;
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@ mod deals;
 mod demo;
 mod run;
 mod target;
+mod tx;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,9 @@ enum Command {
     /// The deals made on this supplier's offers (through the running node's control socket).
     #[command(subcommand)]
     Deals(deals::Command),
+    /// The transactions the node sent (through its control socket).
+    #[command(subcommand)]
+    Tx(tx::Command),
 }
 
 /// A failed command: what to print, and the exit code.
@@ -84,6 +88,7 @@ pub fn main() -> ExitCode {
             Command::Coordinator(args) => coordinator::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Deals(command) => deals::run(command).await,
+            Command::Tx(command) => tx::run(command).await,
         }
     });
     // What still hangs (a blocked read of a dead disk) must not hold up the exit.

@@ -32,7 +32,10 @@ pub(super) fn stands_for(row: &Transaction, call: &Call) -> bool {
     match row.state {
         TransactionState::Sent => true,
         TransactionState::Mined => row.call == *call,
-        TransactionState::Confirmed | TransactionState::Reverted | TransactionState::Lost => false,
+        TransactionState::Confirmed
+        | TransactionState::Reverted
+        | TransactionState::Lost
+        | TransactionState::Cancelled => false,
     }
 }
 
@@ -194,6 +197,7 @@ impl Inner {
             state: TransactionState::Sent,
             hash: signed.hash,
             hashes: vec![signed.hash],
+            cancels: Vec::new(),
             raw: signed.raw,
             gas: quote.gas,
             max_fee: quote.fees.max_fee,

@@ -219,7 +219,9 @@ impl Inner {
             // The head was asked for before the receipt, so it may be from before the block: check again.
             memory.checked = None;
             // A chain without receipt status (before Byzantium) does not exist any more; absent is success.
-            if receipt.status.is_none_or(|s| s == U64::from(1)) {
+            if row.value.cancels.contains(&receipt.transaction_hash) {
+                self.cancelled(row, &receipt).await?;
+            } else if receipt.status.is_none_or(|s| s == U64::from(1)) {
                 self.mined(row, &receipt).await?;
             } else {
                 self.reverted(row, &receipt).await?;
@@ -247,6 +249,17 @@ impl Inner {
         tx.error = Some(self.explain(&tx, block).await);
         let job = tx.on_failure.take();
         self.write(tx, row.version, "tx.reverted", job).await
+    }
+
+    async fn cancelled(&self, row: Row, receipt: &Receipt) -> Result<(), String> {
+        let mut tx = row.value;
+        tx.state = TransactionState::Cancelled;
+        tx.hash = receipt.transaction_hash;
+        tx.block = Some(receipt.block_number.to());
+        tx.gas_used = Some(receipt.gas_used.to());
+        tx.error = Some("cancelled on request".to_owned());
+        let job = tx.on_failure.take();
+        self.write(tx, row.version, "tx.cancelled", job).await
     }
 
     async fn lost(&self, row: Row) -> Result<(), String> {
