@@ -2,6 +2,7 @@
 //!
 //! `ARCHITECTURE.md` is the map of the rooms below and of who may call whom.
 
+pub mod access;
 pub mod api;
 pub mod base;
 pub mod buyer;

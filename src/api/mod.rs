@@ -15,10 +15,12 @@ mod tx;
 
 use std::sync::Arc;
 
-use axum::{Router, routing::get};
+use axum::{Router, http::StatusCode, routing::get};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer};
+use tower_http::{
+    catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer,
+};
 
 pub use control::{Control, ControlError};
 pub use probes::{Lights, Phase};
@@ -65,6 +67,8 @@ fn shared(all_events: bool) -> Router<Api> {
 
 fn finish(api: Api, routes: Router<Api>, extra: Router) -> Router {
     let max_body = api.config.max_body;
+    // Of the answer's head: a stream's body may take as long as it likes.
+    let timeout = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, api.config.timeout.0);
     routes
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::no_such_method)
@@ -74,6 +78,7 @@ fn finish(api: Api, routes: Router<Api>, extra: Router) -> Router {
         ))
         .with_state(api)
         .merge(extra)
+        .layer(timeout)
         .layer(RequestBodyLimitLayer::new(max_body))
         .layer(CatchPanicLayer::custom(problem::panicked))
 }

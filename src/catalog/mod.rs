@@ -1,14 +1,18 @@
 //! Floor 5: what the supplier offers.
 //!
-//! A node is given one [`OfferBuilder`]. The one here, [`HourlyCatalog`], lets the items of the config by
-//! the hour; whoever writes their own node brings their own.
+//! A node is given one [`OfferBuilder`]. The one here, [`HourlyCatalog`], lets the stored [`Items`] by the
+//! hour; whoever writes their own node brings their own.
 
 mod hourly;
+mod items;
+mod record;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 pub use hourly::HourlyCatalog;
+pub use items::{ItemError, ItemMap, ItemPage, Items, MAX_PAGE};
+pub use record::ItemRecord;
 
 use crate::market::{OfferDraft, Request};
 

@@ -24,7 +24,7 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<(), Failure> {
     // What the demo's own parts have to say is only of interest when something is wrong.
-    logs::init("warn", false);
+    logs::init("error", false);
     let trade = trade(&args);
     tokio::select! {
         outcome = trade => outcome,

@@ -20,6 +20,9 @@ pub struct Catalog {
     pub items: Vec<Item>,
 }
 
+/// An item's id is part of a key of the store and of URLs.
+const MAX_ID: usize = 128;
+
 /// Something that is let by the hour.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -97,61 +100,116 @@ impl Catalog {
 }
 
 impl Item {
+    /// What is wrong with an item by itself, wherever it came from; keys are its own fields' names.
+    pub fn problems(&self) -> Problems {
+        let mut problems = Problems::default();
+        self.check("", &mut problems);
+        problems
+    }
+
+    /// `at` names the place of the item, with nothing for an item by itself.
     fn check(&self, at: &str, problems: &mut Problems) {
-        for (key, text) in [("id", &self.id), ("name", &self.name)] {
-            problems.check(
-                !text.trim().is_empty(),
-                &format!("{at}.{key}"),
-                "is empty",
-                "some text",
-            );
-        }
+        let at = if at.is_empty() {
+            String::new()
+        } else {
+            format!("{at}.")
+        };
+        problems.check(
+            !self.id.trim().is_empty()
+                && self.id.len() <= MAX_ID
+                && !self.id.chars().any(char::is_control),
+            &format!("{at}id"),
+            format_args!("`{}`", self.id.escape_debug()),
+            "1 to 128 bytes of text",
+        );
+        problems.check(
+            !self.name.trim().is_empty(),
+            &format!("{at}name"),
+            "is empty",
+            "some text",
+        );
         problems.check(
             self.capacity >= 1,
-            &format!("{at}.capacity"),
+            &format!("{at}capacity"),
             "is 0",
             "1 or more",
         );
         problems.check(
             !self.min_time.is_zero() && self.min_time <= self.max_time,
-            &format!("{at}.min_time"),
+            &format!("{at}min_time"),
             format_args!("{} with max_time {}", self.min_time, self.max_time),
             "a positive number of hours, not above max_time",
         );
         problems.check(
             !self.price.is_empty(),
-            &format!("{at}.price"),
+            &format!("{at}price"),
             "is empty",
             "at least one { asset, decimals, per_hour }",
         );
         for (n, media) in self.media.iter().enumerate() {
             problems.check(
                 matches!(media.kind.as_str(), "image" | "video"),
-                &format!("{at}.media[{n}].type"),
+                &format!("{at}media[{n}].type"),
                 format_args!("`{}`", media.kind),
                 "image or video",
             );
         }
         for (n, price) in self.price.iter().enumerate() {
-            let at = format!("{at}.price[{n}]");
+            let at = format!("{at}price[{n}].");
             problems.check(
                 !price.asset.is_zero(),
-                &format!("{at}.asset"),
+                &format!("{at}asset"),
                 "is not set",
                 "the token's address, 0x and 40 hex digits",
             );
             problems.check(
                 price.per_hour.to_base_units(price.decimals).is_ok_and(|u| !u.is_zero()),
-                &format!("{at}.per_hour"),
+                &format!("{at}per_hour"),
                 format_args!("{}", price.per_hour),
                 "a positive decimal in whole tokens with at most `decimals` digits behind the point",
             );
             problems.check(
                 price.decimals <= 36,
-                &format!("{at}.decimals"),
+                &format!("{at}decimals"),
                 format_args!("{}", price.decimals),
                 "0 to 36",
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_by_itself_names_its_own_fields_and_one_of_a_list_its_place() {
+        let item = Item {
+            id: "a\0b".into(),
+            media: vec![Media::default()],
+            price: vec![Price::default()],
+            ..Item::default()
+        };
+        let wrong = [
+            "id",
+            "name",
+            "capacity",
+            "min_time",
+            "media[0].type",
+            "price[0].asset",
+            "price[0].per_hour",
+        ];
+        let keys = |problems: Problems| problems.iter().map(|p| p.key.clone()).collect::<Vec<_>>();
+        assert_eq!(keys(item.problems()), wrong);
+        let catalog = Catalog {
+            items: vec![item],
+            ..Catalog::default()
+        };
+        let mut problems = Problems::default();
+        catalog.check(&mut problems);
+        assert_eq!(
+            keys(problems),
+            wrong.map(|key| format!("catalog.items[0].{key}"))
+        );
     }
 }

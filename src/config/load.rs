@@ -159,6 +159,6 @@ fn report(key: &str, error: Option<toml::de::Error>, problems: &mut Problems) {
     let text = error.map_or_else(String::new, |e| e.message().trim().to_owned());
     match text.split_once(", expected ") {
         Some((wrong, allowed)) => problems.add(key, wrong, allowed),
-        None => problems.add(key, text, "see docs/config.md"),
+        None => problems.add(key, text, "see setup/maximal.toml"),
     }
 }

@@ -1,6 +1,7 @@
 //! Floor 1: what can be configured. A file per section, each plain data with defaults and a check that
 //! reports every mistake at once (key, what is wrong, what is allowed), never only the first.
 
+mod access;
 mod api;
 mod catalog;
 mod chain;
@@ -18,6 +19,7 @@ mod telemetry;
 
 use serde::Serialize;
 
+pub use access::Access;
 pub use api::Api;
 pub use catalog::{Catalog, Item, Media, Price};
 pub use chain::Chain;
@@ -68,5 +70,6 @@ sections! {
     requests: Requests,
     catalog: Catalog,
     api: Api,
+    access: Access,
     telemetry: Telemetry,
 }

@@ -133,7 +133,12 @@ impl NodeProcess {
 
     /// Resident memory in MB (10^6 bytes), as the kernel counts it; `None` once the process is gone.
     pub fn rss_mb(&self) -> Option<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
+        Self::rss_mb_of(self.child.id()?)
+    }
+
+    /// [`NodeProcess::rss_mb`] of any process.
+    pub fn rss_mb_of(pid: u32) -> Option<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let line = status.lines().find(|l| l.starts_with("VmRSS:"))?;
         let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
         Some((kib * 1024.0 / 1e5).round() / 10.0)

@@ -17,7 +17,7 @@ use crate::{
     market::DigestSigner,
     network::{Coordinator, NetworkError},
     shutdown::Shutdown,
-    store::sled::{OpenError, SledStore},
+    store::{self, OpenError},
     telemetry::{Metrics, Tasks},
 };
 
@@ -153,7 +153,7 @@ impl World {
             ..Default::default()
         };
         let store = tokio::task::block_in_place(|| {
-            SledStore::open(&options, &data_dir, Clock::system(), &self.tasks)
+            store::open(&options, &data_dir, Clock::system(), &self.tasks)
         })?;
         let signer: Arc<dyn DigestSigner> = Arc::new(self.chain.accounts.buyer.clone());
         let network = config::Network {

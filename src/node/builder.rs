@@ -9,7 +9,7 @@ use super::{Node, lights::NodeLights};
 use crate::{
     api::{self, Api, Phase},
     base::Clock,
-    catalog::{HourlyCatalog, OfferBuilder},
+    catalog::{HourlyCatalog, Items, OfferBuilder},
     chain::{self, Contracts, Follower, Sender},
     config::Config,
     deals::{self, DealEffects, Deals},
@@ -18,7 +18,7 @@ use crate::{
     queue::{Handler, Queue},
     requests::{self, Answer, Intake, Rules},
     shutdown::Shutdown,
-    store::sled::SledStore,
+    store,
     telemetry::{Metrics, Policy, Tasks},
 };
 
@@ -33,7 +33,9 @@ pub enum StartError {
         source: std::io::Error,
     },
     #[error(transparent)]
-    Store(#[from] crate::store::sled::OpenError),
+    Store(#[from] store::OpenError),
+    #[error("cannot read the catalogue: {0}")]
+    Catalog(#[from] crate::store::StoreError),
     #[error(transparent)]
     Chain(#[from] chain::ChainError),
     #[error(transparent)]
@@ -111,8 +113,9 @@ impl NodeBuilder {
         let contracts = Contracts::new(&config.chain, &work)?;
         // Reading a large store back takes a while; the other tasks of this runtime go on meanwhile.
         let store = tokio::task::block_in_place(|| {
-            SledStore::open(&config.store, data_dir, clock.clone(), &base)
+            store::open(&config.store, data_dir, clock.clone(), &base)
         })?;
+        let items = Items::open(store.clone(), clock.clone(), &config.catalog.items).await?;
         let control = api::bind_control(&config.node.control_socket())?;
         let public = api::bind_public(config.api.listen).await?;
         let metrics_server = match config.telemetry.metrics {
@@ -135,7 +138,7 @@ impl NodeBuilder {
             signer: signer.clone(),
         };
         let builder =
-            offers.unwrap_or_else(|| Arc::new(HourlyCatalog::new(config.catalog.clone())));
+            offers.unwrap_or_else(|| Arc::new(HourlyCatalog::new(config.catalog.clone(), items)));
         let answer = Answer {
             store: store.clone(),
             clock: clock.clone(),
@@ -211,6 +214,7 @@ impl NodeBuilder {
             api_address,
             metrics_address,
             grace: config.node.grace.0,
+            queue_grace: config.queue.grace.0,
             control_socket: config.node.control_socket(),
             shutdown,
             phase,

@@ -17,6 +17,7 @@ pub struct Node {
     pub(super) metrics_address: Option<String>,
     pub(super) control_socket: PathBuf,
     pub(super) grace: Duration,
+    pub(super) queue_grace: Duration,
     pub(super) shutdown: Shutdown,
     pub(super) phase: watch::Sender<Phase>,
     pub(super) sources: Tasks,
@@ -67,8 +68,7 @@ impl Node {
 
     async fn drain(&self) {
         self.sources.stop().await;
-        // A little is kept back for what comes after the queue.
-        self.queue.drain(self.grace.mul_f32(0.8)).await;
+        self.queue.drain(self.queue_grace).await;
         self.faces.stop().await;
         self.work.stop().await;
         if let Err(e) = self.store.close().await {

@@ -5,22 +5,7 @@ import { randomBytes } from 'node:crypto'
 import superjson from 'superjson'
 import { verifyTypedData } from 'viem'
 import { args, attach, fail, say, until } from './peer.mjs'
-
-const types = {
-  Offer: [
-    { name: 'id', type: 'bytes32' },
-    { name: 'expire', type: 'uint256' },
-    { name: 'supplierId', type: 'bytes32' },
-    { name: 'chainId', type: 'uint256' },
-    { name: 'requestHash', type: 'bytes32' },
-    { name: 'optionsHash', type: 'bytes32' },
-    { name: 'paymentHash', type: 'bytes32' },
-    { name: 'cancelHash', type: 'bytes32' },
-    { name: 'transferable', type: 'bool' },
-    { name: 'checkIn', type: 'uint256' },
-    { name: 'checkOut', type: 'uint256' }
-  ]
-}
+import { types } from './types.mjs'
 
 const { coordinator, topic, query = {}, requestId, offers = 1, seconds = 60, signer, domain } = args()
 setTimeout(() => fail('time is up'), seconds * 1000)

@@ -7,7 +7,10 @@ use serde::Deserialize;
 use crate::store::{IndexValue, StoreError};
 
 /// Every step, oldest first. A new file is added here.
-const STEPS: &[&str] = &[include_str!("../../../migrations/sled/0001.toml")];
+const STEPS: &[&str] = &[
+    include_str!("../../../migrations/sled/0001.toml"),
+    include_str!("../../../migrations/sled/0002.toml"),
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -115,6 +118,30 @@ mod tests {
         assert!(deals.column("status", Some(&7.into())).is_err());
         assert!(deals.column("nothing", None).is_err());
         assert!(schema.table("nothing").is_err());
+    }
+
+    /// A step that only adds tables needs nothing but to be written down.
+    #[test]
+    fn a_store_of_an_older_step_opens_and_one_of_a_newer_does_not() {
+        use crate::{
+            config,
+            store::sled::{open, open::OpenError},
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let options = config::Store::default();
+        let at = |schema: &Schema| {
+            open::open(&options, dir.path(), schema).map(|(_, identity)| identity.id)
+        };
+        let old = Schema::parse(&STEPS[..1]).unwrap();
+        let new = Schema::built_in().unwrap();
+        assert!(old.table("items").is_err() && new.table("items").is_ok());
+        let id = at(&old).unwrap();
+        assert_eq!(at(&new).unwrap(), id);
+        assert_eq!(at(&new).unwrap(), id);
+        assert!(matches!(
+            at(&old),
+            Err(OpenError::Newer { found, known: 1, .. }) if found == new.step
+        ));
     }
 
     #[test]
