@@ -3,7 +3,7 @@
 
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{Api, answering, deals, explain, items, offers, status, topics, transactions};
+use super::{Api, answering, deals, explain, items, jobs, offers, status, topics, transactions};
 
 /// Behind a door.
 pub fn routes() -> OpenApiRouter<Api> {
@@ -12,6 +12,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .nest("/deals", deals::routes())
         .nest("/explain", explain::routes())
         .nest("/items", items::routes())
+        .nest("/jobs", jobs::routes())
         .nest("/offers", offers::routes())
         .nest("/status", status::routes())
         .nest("/topics", topics::routes())

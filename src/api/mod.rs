@@ -15,6 +15,7 @@ mod events;
 mod explain;
 mod extract;
 mod items;
+mod jobs;
 mod login;
 mod offers;
 mod openapi;
@@ -53,6 +54,7 @@ use crate::{
     catalog::Items,
     config,
     deals::Deals,
+    queue::Queue,
     requests::{Answering, Topics},
     store::{Batch, CommitError, SharedStore, StoreError},
 };
@@ -66,6 +68,7 @@ pub struct Api {
     pub answering: Answering,
     pub deals: Deals,
     pub items: Items,
+    pub queue: Queue,
     pub topics: Topics,
     pub lights: Arc<dyn Lights>,
     pub phase: watch::Receiver<Phase>,

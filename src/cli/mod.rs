@@ -6,6 +6,7 @@ mod coordinator;
 mod deals;
 mod demo;
 mod explain;
+mod jobs;
 mod run;
 mod target;
 mod tx;
@@ -33,6 +34,9 @@ enum Command {
     /// The deals made on this supplier's offers (through the running node's control socket).
     #[command(subcommand)]
     Deals(deals::Command),
+    /// The queue of the running node: look at jobs, send them off again, pause a kind.
+    #[command(subcommand)]
+    Jobs(jobs::Command),
     /// Why a request got its offers or none, or a deal went the way it went.
     Explain(explain::Args),
     /// The transactions the node sent (through its control socket).
@@ -91,6 +95,7 @@ pub fn main() -> ExitCode {
             Command::Coordinator(args) => coordinator::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Deals(command) => deals::run(command).await,
+            Command::Jobs(command) => jobs::run(command).await,
             Command::Explain(args) => explain::run(args).await,
             Command::Tx(command) => tx::run(command).await,
         }
