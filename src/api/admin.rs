@@ -23,7 +23,10 @@ pub fn routes() -> OpenApiRouter<Api> {
 
 /// Test builds only, and in no document: the named loop panics at its next beat.
 #[cfg(feature = "faults")]
-async fn fault(axum::extract::Path(name): axum::extract::Path<String>) -> axum::http::StatusCode {
-    crate::telemetry::faults::arm(&name);
+async fn fault(
+    axum::extract::State(api): axum::extract::State<Api>,
+    axum::extract::Path(name): axum::extract::Path<String>,
+) -> axum::http::StatusCode {
+    api.lights.arm(&name);
     axum::http::StatusCode::NO_CONTENT
 }

@@ -116,7 +116,93 @@ fn read(cursor: &str) -> Result<Place, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use alloy::primitives::B256;
+
     use super::*;
+    use crate::{
+        base::Clock,
+        config,
+        requests::OfferRecord,
+        shutdown::Shutdown,
+        store::{Batch, sled::SledStore},
+        telemetry::{Metrics, Tasks},
+    };
+
+    fn offer(n: u8, expire: u64) -> OfferRecord {
+        OfferRecord {
+            id: B256::repeat_byte(n),
+            request: B256::repeat_byte(n % 3),
+            expire,
+            signed: jiff::Timestamp::UNIX_EPOCH,
+            kept: false,
+            text: String::new(),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_row_is_shown_once_in_order_whatever_the_page_and_filter() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::system();
+        let tasks = Tasks::new(clock.clone(), Metrics::new(), Shutdown::new());
+        let store = SledStore::open(&config::Store::default(), dir.path(), clock, &tasks).unwrap();
+        // Many share a time, so that the key must part them.
+        let rows: Vec<_> = (1..=60).map(|n| offer(n, u64::from(n / 7))).collect();
+        for row in &rows {
+            let mut batch = Batch::new();
+            batch.insert(row).unwrap();
+            store.commit(batch).await.unwrap();
+        }
+        let by_time = || Query {
+            column: Some("expire".to_owned()),
+            ..Query::all(OfferRecord::TABLE, 0)
+        };
+        let queries = [
+            Query::all(OfferRecord::TABLE, 0),
+            by_time(),
+            by_time().reversed(),
+            Query::equal(
+                OfferRecord::TABLE,
+                "request",
+                B256::repeat_byte(1).to_string(),
+                0,
+            ),
+        ];
+        for query in queries {
+            for limit in [1, 7, 59, 60, 61, 200] {
+                let (mut seen, mut after) = (Vec::new(), None);
+                loop {
+                    let params = PageParams {
+                        limit: Some(limit),
+                        after,
+                    };
+                    let odd = |o: &OfferRecord| o.id[0] % 2 == 1;
+                    let found = page(&*store, query.clone(), &params, odd, |o| o.value)
+                        .await
+                        .unwrap();
+                    assert!(found.items.len() <= limit);
+                    seen.extend(found.items);
+                    after = found.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+                let equal = |o: &&OfferRecord| query.from.is_none() || o.request[0] == 1;
+                let mut wanted: Vec<_> = rows
+                    .iter()
+                    .filter(|o| o.id[0] % 2 == 1)
+                    .filter(equal)
+                    .collect();
+                if query.reverse {
+                    wanted.reverse();
+                }
+                assert_eq!(
+                    seen.iter().collect::<Vec<_>>(),
+                    wanted,
+                    "{query:?} by {limit}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn a_cursor_comes_back_as_it_went() {

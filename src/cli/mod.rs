@@ -8,6 +8,7 @@ mod demo;
 mod explain;
 mod run;
 mod target;
+mod tx;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,9 @@ enum Command {
     Deals(deals::Command),
     /// Why a request got its offers or none, or a deal went the way it went.
     Explain(explain::Args),
+    /// The transactions the node sent (through its control socket).
+    #[command(subcommand)]
+    Tx(tx::Command),
 }
 
 /// A failed command: what to print, and the exit code.
@@ -88,6 +92,7 @@ pub fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Deals(command) => deals::run(command).await,
             Command::Explain(args) => explain::run(args).await,
+            Command::Tx(command) => tx::run(command).await,
         }
     });
     // What still hangs (a blocked read of a dead disk) must not hold up the exit.

@@ -174,3 +174,67 @@ impl OfferBuilder for Guarded {
         self.inner.item_of(draft)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::B256;
+
+    use super::*;
+    use crate::{
+        config,
+        market::JsObject,
+        shutdown::Shutdown,
+        store::sled::SledStore,
+        telemetry::{Metrics, Tasks},
+    };
+
+    struct Always;
+
+    #[async_trait]
+    impl OfferBuilder for Always {
+        async fn build(&self, _: &Request, _: OfferContext) -> Result<Vec<OfferDraft>, BuildError> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_heard_while_paused_is_declined_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+        let tasks = Tasks::new(clock.clone(), Metrics::new(), Shutdown::new());
+        let store =
+            SledStore::open(&config::Store::default(), dir.path(), clock.clone(), &tasks).unwrap();
+        let answering = Answering::open(store.clone(), clock.clone()).await.unwrap();
+        let guarded = answering.guard(Arc::new(Always));
+        let request = Request::new(B256::ZERO, 0, 0, "hello", JsObject::new().into());
+        let build = async || {
+            let now = clock.now();
+            guarded.build(&request, OfferContext { now }).await
+        };
+        assert!(build().await.is_ok());
+
+        let reason = Some("snow".to_owned());
+        let first = answering.stop(&Actor::Machine, reason).await.unwrap();
+        let Err(BuildError::Declined(decline)) = build().await else {
+            panic!("not declined")
+        };
+        assert_eq!(decline.rule, PAUSED_RULE);
+        assert!(decline.reason.contains("snow") && decline.reason.contains("machine"));
+        // Paused again, the first pause stands; a restart finds it.
+        assert_eq!(answering.stop(&Actor::Machine, None).await.unwrap(), first);
+        let again = Answering::open(store.clone(), clock.clone()).await.unwrap();
+        assert_eq!(again.pause(), Some(first));
+
+        answering.resume(&Actor::Machine).await.unwrap();
+        assert!(build().await.is_ok());
+        let events = crate::store::Store::events(&*store, 0, 100).await.unwrap();
+        let kinds: Vec<_> = events.iter().map(|e| &*e.kind).collect();
+        let wanted = [
+            "answering.paused",
+            "admin.acted",
+            "answering.resumed",
+            "admin.acted",
+        ];
+        assert_eq!(kinds, wanted);
+    }
+}
