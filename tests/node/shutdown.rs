@@ -135,7 +135,9 @@ async fn told_twice_while_it_drains_it_ends_at_once_and_loses_nothing() {
     let offer = steps::book(&world, &mut buyer).await;
     steps::recorded(&node.control, offer.id, DealStatus::Claimed).await;
 
-    let mut order = UnixStream::connect(config.node.control_socket()).await.unwrap();
+    let mut order = UnixStream::connect(config.node.control_socket())
+        .await
+        .unwrap();
     let head = format!(
         "POST /api/v1/admin/deals/{}/check-in HTTP/1.1\r\nhost: node\r\n\
          content-type: application/json\r\ncontent-length: 200\r\nexpect: 100-continue\r\n\r\n",
