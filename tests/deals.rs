@@ -28,6 +28,7 @@ fn deals(stage: &Stage) -> Deals {
         sender: stage.sender(&stage.chain.accounts.signer),
         signer: Arc::new(stage.chain.accounts.signer.clone()),
         supplier: stage.chain.supplier_id,
+        by: None,
     }
 }
 
