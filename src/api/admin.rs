@@ -18,6 +18,7 @@ use crate::{base::Span, chain::Transaction};
 pub fn routes() -> Router<Api> {
     let routes = Router::new()
         .route("/deals/{id}/check-in", post(check_in))
+        .merge(super::entity::routes())
         .merge(super::tx::routes());
     #[cfg(feature = "faults")]
     let routes = routes.route("/faults/{loop}", post(fault));

@@ -6,6 +6,7 @@
 
 mod admin;
 mod control;
+mod entity;
 mod events;
 mod probes;
 mod problem;
@@ -15,6 +16,7 @@ mod tx;
 
 use std::sync::Arc;
 
+use alloy::primitives::B256;
 use axum::{Router, http::StatusCode, routing::get};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -27,13 +29,17 @@ pub use probes::{Lights, Phase};
 pub use problem::Problem;
 pub use serve::{BindError, BoundServer, bind_control, bind_public, metrics_routes};
 
-use crate::{config, deals::Deals, store::SharedStore};
+use crate::{chain::Registrar, config, deals::Deals, store::SharedStore};
 
 /// What the handlers need; cheap to clone.
 #[derive(Clone)]
 pub struct Api {
     pub store: SharedStore,
     pub deals: Deals,
+    /// With the entity owner's key, if the node has it.
+    pub registrar: Option<Registrar>,
+    /// Our entity's id.
+    pub supplier: B256,
     pub lights: Arc<dyn Lights>,
     pub phase: watch::Receiver<Phase>,
     /// Ends the streams.

@@ -5,6 +5,7 @@
 mod coordinator;
 mod deals;
 mod demo;
+mod entity;
 mod run;
 mod target;
 mod tx;
@@ -32,6 +33,9 @@ enum Command {
     /// The deals made on this supplier's offers (through the running node's control socket).
     #[command(subcommand)]
     Deals(deals::Command),
+    /// The supplier's entity in the market's registry (on chain, with the owner's key).
+    #[command(subcommand)]
+    Entity(entity::Command),
     /// The transactions the node sent (through its control socket).
     #[command(subcommand)]
     Tx(tx::Command),
@@ -88,6 +92,7 @@ pub fn main() -> ExitCode {
             Command::Coordinator(args) => coordinator::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Deals(command) => deals::run(command).await,
+            Command::Entity(command) => entity::run(command).await,
             Command::Tx(command) => tx::run(command).await,
         }
     });

@@ -10,7 +10,7 @@ use crate::{
     api::{self, Api, Phase},
     base::Clock,
     catalog::{HourlyCatalog, Items, OfferBuilder},
-    chain::{self, Contracts, Follower, Sender},
+    chain::{self, Contracts, Follower, Registrar, Sender},
     config::Config,
     deals::{self, DealEffects, Deals},
     market::DigestSigner,
@@ -86,12 +86,13 @@ impl NodeBuilder {
     /// endpoint) does not fail the start: it is named by `/ready` and retried.
     pub async fn start(self, shutdown: Shutdown) -> Result<Node, StartError> {
         let Self {
-            config,
+            mut config,
             offers,
             routes,
             handlers,
         } = self;
         let mut problems = Default::default();
+        config.chain.resolve();
         config.check(&mut problems);
         if !problems.is_empty() {
             return Err(StartError::Config(problems));
@@ -131,6 +132,19 @@ impl NodeBuilder {
             &config.chain,
             &work,
         );
+        let registrar = chain::load_owner(&config.owner)?.map(|owner| {
+            // One key, one sender: two would take each other's nonces.
+            let sender = if owner.address() == sender.address() {
+                sender.clone()
+            } else {
+                let (contracts, store) = (contracts.clone(), store.clone());
+                Sender::start(contracts, store, owner, &config.chain, &work)
+            };
+            Registrar {
+                contracts: contracts.clone(),
+                sender,
+            }
+        });
         let deals = Deals {
             store: store.clone(),
             contracts: contracts.clone(),
@@ -163,7 +177,7 @@ impl NodeBuilder {
             supplier: config.supplier.id,
         };
         let follower = Follower::start(
-            contracts,
+            contracts.clone(),
             store.clone(),
             Arc::new(effects),
             &config.chain,
@@ -180,8 +194,19 @@ impl NodeBuilder {
         )
         .start(inbound, &sources);
 
+        chain::watch_entity(
+            contracts,
+            config.supplier.id,
+            sender.address(),
+            follower.clone(),
+            &config.chain,
+            &sources,
+        );
+
         let api = Api {
             store: store.clone(),
+            registrar,
+            supplier: config.supplier.id,
             deals,
             lights: Arc::new(NodeLights {
                 api: public.address(),
