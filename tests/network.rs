@@ -354,13 +354,16 @@ async fn a_panic_in_either_loop_is_survived() {
     let mut supplier = peer(&hub.address(), &["hello"]).await;
     let buyer = peer(&hub.address(), &[]).await;
     let connections = || supplier.peer.status()[0].connections;
-    tradewind::telemetry::faults::arm("coordinator");
+    hub.tasks.register.arm("coordinator");
     eventually("a new connection", || connections() == 2).await;
-    tradewind::telemetry::faults::arm("coordinator-peer 1");
+    supplier.tasks.register.arm("coordinator-peer 1");
     eventually("the loop's failure", || {
-        [&supplier, &buyer]
-            .iter()
-            .any(|p| p.tasks.metrics.loop_failures.get("coordinator-peer 1") == 1)
+        supplier
+            .tasks
+            .metrics
+            .loop_failures
+            .get("coordinator-peer 1")
+            == 1
     })
     .await;
     supplier.until_connected().await;

@@ -413,7 +413,7 @@ async fn a_runner_that_falls_over_leaves_its_running_jobs_alone() {
     }));
     let id = enqueue(&queue, spec("a")).await;
     until("running", || runs.load(Ordering::SeqCst) == 1).await;
-    tradewind::telemetry::faults::arm("queue");
+    house.tasks.register.arm("queue");
     until("restarted", || {
         let loops = house.tasks.register.loops();
         loops.iter().any(|l| l.name == "queue" && l.restarts == 1)

@@ -799,7 +799,7 @@ async fn a_committer_that_falls_over_is_a_failed_store() {
         &tasks,
     )
     .unwrap();
-    tradewind::telemetry::faults::arm("committer");
+    tasks.register.arm("committer");
     tasks.shutdown().requested().await;
     assert!(
         tasks

@@ -4,27 +4,35 @@
 //! node answers with the calls for the owner to sign elsewhere.
 
 use alloy::primitives::{Address, B256};
-use axum::{
-    Json, Router,
-    extract::{Path, State, rejection::JsonRejection},
-    http::StatusCode,
-    routing::{get, post},
-};
-use serde::Deserialize;
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Api, Problem, tx};
+use super::{
+    Api, Problem,
+    extract::{Body, By, InPath},
+    transactions::TransactionView,
+};
 use crate::{
     base::money::parse_amount,
     chain::{Call, EntityAction, EntityError, EntityStatus, entity_id},
 };
 
-pub fn routes() -> Router<Api> {
-    Router::new()
-        .route("/entity", get(status))
-        .route("/entity/{action}", post(act))
+pub fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(status))
+        .routes(routes!(act))
 }
 
+/// How the supplier's entity stands
+///
+/// With what keeps it from trading, and what to do about it.
+#[utoipa::path(get, path = "", tag = "entity", responses(
+    (status = 200, description = "The entity as the registry has it.", body = Value),
+    (status = 503, description = "`chain-unavailable`"),
+))]
 async fn status(State(api): State<Api>) -> Result<Json<EntityStatus>, Problem> {
     let status = EntityStatus::read(&api.deals.contracts, api.supplier)
         .await
@@ -32,27 +40,55 @@ async fn status(State(api): State<Api>) -> Result<Json<EntityStatus>, Problem> {
     Ok(Json(status))
 }
 
-#[derive(Deserialize)]
+/// What the owner wants; which fields an action needs is told when one is missing.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Wish {
     /// Answer with the calls instead of sending them.
     #[serde(default)]
     unsigned: bool,
     /// Who will sign; needed for unsigned calls to a node without the owner's key.
+    #[schema(value_type = Option<String>)]
     owner: Option<Address>,
+    /// For `register`: makes the id, with the owner's address.
+    #[schema(value_type = Option<String>)]
     salt: Option<B256>,
+    /// For `register` (the node's own if left out) and `signer`.
+    #[schema(value_type = Option<String>)]
     signer: Option<Address>,
-    /// In whole tokens, as decimal text.
+    /// For `deposit` and `withdraw`: in whole tokens, as decimal text.
     amount: Option<String>,
 }
 
-/// 200 once everything is mined, or with the unsigned calls.
+/// What came of it.
+#[derive(Debug, Default, Serialize, ToSchema)]
+struct Done {
+    /// The entity's id.
+    #[schema(value_type = String)]
+    entity: B256,
+    /// Mined; empty if it was so already.
+    transactions: Vec<TransactionView>,
+    /// For the owner to sign elsewhere, in this order.
+    #[schema(value_type = Vec<Value>)]
+    unsigned: Vec<Value>,
+}
+
+/// Register, enable, disable, change the signer, deposit, withdraw
+///
+/// Needs the owner's key (`[owner]`), or `unsigned`.
+#[utoipa::path(post, path = "/{action}", tag = "entity", params(("action" = String, Path)), request_body = Wish, responses(
+    (status = 200, description = "Mined, or the unsigned calls.", body = Done),
+    (status = 400, description = "`bad-body`, `bad-amount`"),
+    (status = 404, description = "`not-found`: no such action, or no such entity"),
+    (status = 409, description = "`no-owner-key`, `entity` (see `detail`), `would-revert`"),
+    (status = 503, description = "`chain-unavailable`"),
+))]
 async fn act(
     State(api): State<Api>,
-    Path(action): Path<String>,
-    body: Result<Json<Wish>, JsonRejection>,
-) -> Result<Json<Value>, Problem> {
-    let Json(wish) = body.map_err(|e| Problem::bad_request("bad-body", e.body_text()))?;
+    By(actor): By,
+    InPath(action): InPath<String>,
+    Body(wish): Body<Wish>,
+) -> Result<Json<Done>, Problem> {
     let contracts = &api.deals.contracts;
     let missing = |key: &str| {
         Problem::bad_request(
@@ -90,7 +126,15 @@ async fn act(
             .or_else(|| key.map(crate::chain::Registrar::owner))
             .ok_or_else(|| missing("owner"))?;
         let calls = wanted.plan(contracts, id, owner, None).await?;
-        return Ok(Json(unsigned(&calls, contracts.chain_id(), owner)));
+        let id = match wanted {
+            EntityAction::Register { salt, .. } => entity_id(owner, salt),
+            _ => id,
+        };
+        return Ok(Json(Done {
+            entity: id,
+            unsigned: unsigned(&calls, contracts.chain_id(), owner),
+            ..Done::default()
+        }));
     }
     let key = key.ok_or_else(|| {
         Problem::new(
@@ -104,12 +148,17 @@ async fn act(
         EntityAction::Register { salt, .. } => entity_id(key.owner(), salt),
         _ => id,
     };
-    let sent: Vec<Value> = sent.iter().map(tx::view).collect();
-    Ok(Json(json!({ "entity": id, "transactions": sent })))
+    api.acted(&actor, &format!("entity.{action}"), &id.to_string())
+        .await?;
+    Ok(Json(Done {
+        entity: id,
+        transactions: sent.into_iter().map(TransactionView::from).collect(),
+        ..Done::default()
+    }))
 }
 
-fn unsigned(calls: &[Call], chain_id: u64, from: Address) -> Value {
-    let calls: Vec<Value> = calls
+fn unsigned(calls: &[Call], chain_id: u64, from: Address) -> Vec<Value> {
+    calls
         .iter()
         .map(|c| {
             json!({
@@ -121,8 +170,7 @@ fn unsigned(calls: &[Call], chain_id: u64, from: Address) -> Value {
                 "data": c.data,
             })
         })
-        .collect();
-    json!({ "unsigned": calls })
+        .collect()
 }
 
 impl From<EntityError> for Problem {

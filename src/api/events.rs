@@ -1,23 +1,28 @@
 //! `GET /api/v1/events?since=CURSOR`: the event log as NDJSON, one event per line, each with its cursor.
 //!
 //! Ends at the newest event, or stays open with `follow=true`. `types=a,b` filters. Without a token only the
-//! public types are shown; the control socket shows all.
+//! public types are shown, with one all of them, as on the control socket. A token that does not hold is refused
+//! rather than shown less.
 
 use std::{convert::Infallible, fmt::Write};
 
 use axum::{
     body::Body,
-    extract::{Query, State},
-    http::{StatusCode, header},
+    extract::State,
+    http::{Extensions, HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures::stream;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
+use utoipa::IntoParams;
 
-use super::{Api, Problem};
-use crate::store::{Event, EventCursor, Watermark};
+use super::{Api, Problem, extract::Params};
+use crate::{
+    access::Actor,
+    store::{Event, EventCursor, Watermark},
+};
 
 /// What may be shown to anybody.
 const PUBLIC: &[&str] = &[
@@ -32,19 +37,42 @@ const PUBLIC: &[&str] = &[
 /// Events read from the store at once.
 const PAGE: usize = 256;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Filter {
+    /// The cursor of the last event seen; from the beginning without it.
     since: Option<String>,
+    /// Only these types, with commas between.
     types: Option<String>,
+    /// Stay, and go on with what happens.
     #[serde(default)]
     follow: bool,
 }
 
+/// Read the event log
+///
+/// One event per line: `cursor`, `type`, `subject`, `time`, `data`. Without a token only the types `block`,
+/// `transaction`, `contract_event`, `payment`, `trade` and `price`.
+#[utoipa::path(get, path = "/api/v1/events", tag = "events", params(Filter), security((), ("token" = [])), responses(
+    (status = 200, description = "The events, as lines of JSON.", body = String, content_type = "application/x-ndjson"),
+    (status = 400, description = "`bad-cursor`, `bad-query`"),
+    (status = 401, description = "A token that does not hold, see the admin routes."),
+    (status = 410, description = "`cursor-gone`: from before the store was restored; start without `since`."),
+))]
 pub async fn list(
     State(api): State<Api>,
-    Query(filter): Query<Filter>,
-    all: bool,
+    extensions: Extensions,
+    headers: HeaderMap,
+    Params(filter): Params<Filter>,
 ) -> Result<Response, Problem> {
+    let token = headers
+        .get(header::AUTHORIZATION)
+        .map(|h| h.to_str().unwrap_or_default());
+    let all = match (extensions.get::<Actor>(), token) {
+        (Some(_), _) => true,
+        (None, None) => false,
+        (None, token) => api.access.authorise(token).map(|_| true)?,
+    };
     let epoch = api.store.epoch();
     let since = match filter.since.as_deref().filter(|s| !s.is_empty()) {
         None => 0,

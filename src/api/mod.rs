@@ -1,84 +1,144 @@
 //! Floor 7: the node over HTTP.
 //!
-//! Two faces of one router: [`public`] on the TCP listener that nginx stands in front of, and [`control`] on
-//! a unix socket (mode 0600) in the data directory, where the same user is the administrator. Refusals are
-//! problems by RFC 9457 ([`Problem`]) with stable types.
+//! Two faces of one router: [`public`] on the TCP listener that nginx stands in front of, where the admin routes
+//! ask for a token, and [`control`] on a unix socket (mode 0600) in the data directory, where the same user is
+//! the administrator. Refusals are problems by RFC 9457 ([`Problem`]) with stable types. [`document`] is made
+//! from the routes themselves.
 
 mod admin;
+mod answering;
+mod attempts;
+mod auth;
 mod control;
+mod deals;
 mod entity;
 mod events;
+mod explain;
+mod extract;
+mod items;
+mod login;
+mod offers;
+mod openapi;
+mod page;
 mod probes;
 mod problem;
 mod serve;
 mod service;
-mod tx;
+mod status;
+mod topics;
+mod transactions;
 
 use std::sync::Arc;
 
 use alloy::primitives::B256;
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{Router, http::StatusCode, middleware};
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
     catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer,
 };
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use attempts::Attempts;
 pub use control::{Control, ControlError};
+pub use explain::{Explanation, JobStory, Told, explain};
+pub use items::in_path;
 pub use probes::{Lights, Phase};
 pub use problem::Problem;
 pub use serve::{BindError, BoundServer, bind_control, bind_public, metrics_routes};
 
-use crate::{chain::Registrar, config, deals::Deals, store::SharedStore};
+use crate::{
+    access::{self, Access, Actor},
+    catalog::Items,
+    chain::Registrar,
+    config,
+    deals::Deals,
+    requests::{Answering, Topics},
+    store::{Batch, CommitError, SharedStore, StoreError},
+};
 
 /// What the handlers need; cheap to clone.
 #[derive(Clone)]
 pub struct Api {
     pub store: SharedStore,
+    pub access: Arc<Access>,
+    pub attempts: Attempts,
+    pub answering: Answering,
     pub deals: Deals,
     /// With the entity owner's key, if the node has it.
     pub registrar: Option<Registrar>,
-    /// Our entity's id.
-    pub supplier: B256,
+    pub items: Items,
+    pub topics: Topics,
     pub lights: Arc<dyn Lights>,
     pub phase: watch::Receiver<Phase>,
+    pub started: Timestamp,
+    pub supplier: B256,
     /// Ends the streams.
     pub stopping: CancellationToken,
     pub config: config::Api,
 }
 
-/// What anybody may call.
+impl Api {
+    /// Writes down who asked for what was committed elsewhere just now, where the audit could not be part of that
+    /// commit.
+    async fn acted(&self, by: &Actor, action: &str, subject: &str) -> Result<(), Problem> {
+        let mut batch = Batch::new();
+        access::acted(&mut batch, by, action, subject, serde_json::json!({}));
+        match self.store.commit(batch).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Store(e)) => Err(e.into()),
+            // It asks for nothing.
+            Err(CommitError::Refused(p)) => Err(StoreError::Misuse(p.to_string()).into()),
+        }
+    }
+}
+
+/// What the network may call: the admin routes by token alone.
 pub fn public(api: Api, extra: Router) -> Router {
-    let routes = shared(false).nest("/api/v1/service", service::routes());
-    finish(api, routes, extra)
+    let admin =
+        admin::routes().route_layer(middleware::from_fn_with_state(api.clone(), auth::by_token));
+    let login = login::routes().route_layer(middleware::from_fn_with_state(
+        api.clone(),
+        attempts::bounded,
+    ));
+    finish(api, routes(admin, login), extra)
 }
 
-/// What the machine's own user may call: the public routes, the admin routes, and every event.
+/// What the machine's own user may call: everything, and every event.
 pub fn control(api: Api, extra: Router) -> Router {
-    let routes = shared(true)
-        .nest("/api/v1/service", service::routes())
-        .nest("/api/v1/admin", admin::routes());
+    let admin = admin::routes().route_layer(middleware::from_fn(auth::by_machine));
+    let routes = routes(admin, login::routes()).layer(middleware::from_fn(auth::by_machine));
     finish(api, routes, extra)
 }
 
-fn shared(all_events: bool) -> Router<Api> {
-    Router::new()
-        .route("/health", get(probes::health))
-        .route("/ready", get(probes::ready))
-        .route(
-            "/api/v1/events",
-            get(move |api, query| events::list(api, query, all_events)),
-        )
+/// The document of all routes, as `/openapi.json` serves it.
+pub fn document() -> OpenApi {
+    let routes = routes(admin::routes(), login::routes());
+    openapi::complete(routes.into_openapi())
 }
 
-fn finish(api: Api, routes: Router<Api>, extra: Router) -> Router {
+fn routes(admin: OpenApiRouter<Api>, login: OpenApiRouter<Api>) -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(probes::health))
+        .routes(routes!(probes::ready))
+        .routes(routes!(openapi::get))
+        .routes(routes!(events::list))
+        .nest("/api/v1/service", service::routes())
+        .nest("/api/v1/admin/login", login)
+        .nest("/api/v1/admin", admin)
+}
+
+fn finish(api: Api, routes: OpenApiRouter<Api>, extra: Router) -> Router {
     let max_body = api.config.max_body;
     // Of the answer's head: a stream's body may take as long as it likes.
     let timeout = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, api.config.timeout.0);
+    let (routes, _) = routes.split_for_parts();
     routes
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::no_such_method)
-        .layer(axum::middleware::from_fn_with_state(
+        .layer(middleware::from_fn_with_state(
             api.clone(),
             serve::while_draining,
         ))
@@ -87,4 +147,23 @@ fn finish(api: Api, routes: Router<Api>, extra: Router) -> Router {
         .layer(timeout)
         .layer(RequestBodyLimitLayer::new(max_body))
         .layer(CatchPanicLayer::custom(problem::panicked))
+}
+
+/// An id of a deal, an offer or a request.
+fn parse_id(text: &str) -> Result<B256, Problem> {
+    text.parse().map_err(|_| {
+        Problem::bad_request(
+            "bad-id",
+            format!("`{text}` is not an id; write 0x and 64 hex digits"),
+        )
+    })
+}
+
+fn signature(text: &str) -> Result<Vec<u8>, Problem> {
+    hex::decode(text.trim_start_matches("0x")).map_err(|_| {
+        Problem::bad_request(
+            "bad-signature",
+            "`signature` is not hex; write 0x and 130 hex digits",
+        )
+    })
 }

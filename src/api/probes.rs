@@ -36,13 +36,30 @@ pub trait Lights: Send + Sync {
     fn details(&self) -> Value;
     /// Why the node must exit 1, once it must.
     fn failure(&self) -> Option<String>;
+    /// Test builds only: the named loop panics at its next beat.
+    #[cfg(feature = "faults")]
+    fn arm(&self, name: &str);
 }
 
-/// The process answers: that is all it says.
+/// Is the process alive?
+///
+/// It answers: that is all it says.
+#[utoipa::path(get, path = "/health", tag = "probes", responses(
+    (status = 200, description = "`status` is `ok`.", body = Object),
+))]
 pub async fn health() -> Json<Value> {
     Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
 }
 
+/// Should the node get work?
+///
+/// Lost peers and catching up are 200 with `"status":"degraded"` and the reasons, or 503 with `strict`.
+#[utoipa::path(get, path = "/ready", tag = "probes",
+    params(("strict" = Option<String>, Query, description = "Degraded counts as unready.")),
+    responses(
+        (status = 200, description = "`status` is `ready` or `degraded`; `reasons`, `loops` and `details` say more.", body = Object),
+        (status = 503, description = "`status` is `unready`: starting, draining, a failed store or a dead loop.", body = Object),
+    ))]
 pub async fn ready(
     State(api): State<Api>,
     Query(query): Query<HashMap<String, String>>,

@@ -6,12 +6,38 @@
 use std::any::Any;
 
 use axum::{
-    http::{HeaderValue, Method, StatusCode, Uri, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-use crate::{chain::SubmitError, deals::StepError, store::StoreError};
+use crate::{
+    access::{LoginError, TokenError},
+    catalog::ItemError,
+    chain::{ReplaceError, SubmitError},
+    deals::StepError,
+    requests::TopicError,
+    store::StoreError,
+};
+
+/// The body of a refusal (RFC 9457).
+#[derive(ToSchema)]
+#[schema(as = Problem)]
+#[allow(dead_code)] // It stands for the JSON below in the API's document.
+pub struct ProblemSchema {
+    /// `/problems/<name>`; the names are stable across versions.
+    #[schema(example = "/problems/not-found")]
+    r#type: String,
+    /// The name in words.
+    title: String,
+    /// The HTTP status again.
+    status: u16,
+    /// What is wrong and what to do about it, for people.
+    detail: String,
+}
+
+pub const MEDIA_TYPE: &str = "application/problem+json";
 
 /// `type` is `/problems/<name>`, stable across versions; `detail` is for people.
 #[derive(Clone, Debug)]
@@ -21,6 +47,7 @@ pub struct Problem {
     pub detail: String,
     /// Further members, for example the status a deal is in.
     pub more: Vec<(&'static str, Value)>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
@@ -30,6 +57,7 @@ impl Problem {
             name,
             detail: detail.into(),
             more: Vec::new(),
+            headers: Vec::new(),
         }
     }
 
@@ -43,6 +71,25 @@ impl Problem {
 
     pub fn with(mut self, member: &'static str, value: impl Into<Value>) -> Self {
         self.more.push((member, value.into()));
+        self
+    }
+
+    /// Seconds after which it may go better.
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.headers.push((header::RETRY_AFTER, seconds.into()));
+        self
+    }
+
+    /// Which scheme to authenticate by (RFC 6750), and whether a token was the trouble.
+    fn challenging(mut self, with_token: bool) -> Self {
+        self.headers.push((
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static(if with_token {
+                "Bearer realm=\"tradewind\", error=\"invalid_token\""
+            } else {
+                "Bearer realm=\"tradewind\""
+            }),
+        ));
         self
     }
 }
@@ -59,10 +106,10 @@ impl IntoResponse for Problem {
             body[member] = value;
         }
         let mut response = (self.status, body.to_string()).into_response();
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        response.headers_mut().extend(self.headers);
         response
     }
 }
@@ -75,6 +122,55 @@ impl From<StoreError> for Problem {
             "store-unavailable",
             "the node's store does not answer; see the node's log",
         )
+    }
+}
+
+impl From<TokenError> for Problem {
+    fn from(e: TokenError) -> Self {
+        let problem = Self::new(StatusCode::UNAUTHORIZED, e.name(), e.to_string());
+        problem.challenging(e != TokenError::Missing)
+    }
+}
+
+impl From<LoginError> for Problem {
+    fn from(e: LoginError) -> Self {
+        match e {
+            LoginError::Store(e) => e.into(),
+            e if e.is_ours() => {
+                tracing::warn!(error = %e, "a login could not be decided");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, e.name(), e.to_string()).retry_after(10)
+            }
+            e => Self::new(StatusCode::UNAUTHORIZED, e.name(), e.to_string()).challenging(false),
+        }
+    }
+}
+
+impl From<ItemError> for Problem {
+    fn from(e: ItemError) -> Self {
+        let (name, detail) = (e.name(), e.to_string());
+        let status = match e {
+            ItemError::Invalid(problems) => {
+                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, name, detail)
+                    .with("mistakes", json!(problems));
+            }
+            ItemError::Exists(_) | ItemError::Changed(_) => StatusCode::CONFLICT,
+            ItemError::NotFound(_) => StatusCode::NOT_FOUND,
+            ItemError::Store(e) => return e.into(),
+        };
+        Self::new(status, name, detail)
+    }
+}
+
+impl From<TopicError> for Problem {
+    fn from(e: TopicError) -> Self {
+        let (name, detail) = (e.name(), e.to_string());
+        let status = match e {
+            TopicError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            TopicError::TooMany => StatusCode::CONFLICT,
+            TopicError::Unknown(_) => StatusCode::NOT_FOUND,
+            TopicError::Store(e) => return e.into(),
+        };
+        Self::new(status, name, detail)
     }
 }
 
@@ -92,9 +188,41 @@ impl From<StepError> for Problem {
                 "voucher-signature",
                 detail,
             ),
-            StepError::NotByItself(_) => Self::new(StatusCode::CONFLICT, "deal-step", detail),
+            StepError::NotOurs(_) => Self::new(StatusCode::NOT_FOUND, "deal-not-ours", detail),
+            StepError::TooEarly { due, .. } => {
+                Self::new(StatusCode::CONFLICT, "deal-time", detail).with("due", due)
+            }
+            StepError::UnderWay { transaction, .. } => {
+                Self::new(StatusCode::CONFLICT, "deal-under-way", detail)
+                    .with("transaction", transaction.to_string())
+            }
+            StepError::Reason(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "reason-too-long", detail)
+            }
+            StepError::NotOurStep(_) => Self::new(StatusCode::CONFLICT, "deal-step", detail),
+            StepError::Chain(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "chain-unavailable", detail)
+            }
             StepError::Submit(e) => e.into(),
             StepError::Store(e) => e.into(),
+        }
+    }
+}
+
+impl From<ReplaceError> for Problem {
+    fn from(e: ReplaceError) -> Self {
+        let detail = e.to_string();
+        match e {
+            ReplaceError::Unknown(_) => Self::not_found(detail),
+            ReplaceError::Settled { state, .. } => {
+                Self::new(StatusCode::CONFLICT, "transaction-settled", detail)
+                    .with("state", state.as_str())
+            }
+            ReplaceError::Stuck(_) => Self::new(StatusCode::CONFLICT, "not-replaced", detail),
+            ReplaceError::Chain(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "chain-unavailable", detail)
+            }
+            ReplaceError::Store(e) => e.into(),
         }
     }
 }

@@ -87,7 +87,9 @@ impl BoundServer {
             Self::Tcp(listener, _) => {
                 // A copy of the socket, so that a restarted loop finds it still bound.
                 let listener = TcpListener::from_std(clone_tcp(listener)?)?;
-                let serve = axum::serve(listener, router).with_graceful_shutdown(stopped);
+                // Who asks is needed to count attempts to log in.
+                let service = router.into_make_service_with_connect_info::<SocketAddr>();
+                let serve = axum::serve(listener, service).with_graceful_shutdown(stopped);
                 beat.wait("HTTP requests", serve.into_future()).await?;
             }
             Self::Unix(listener, _) => {

@@ -1,68 +1,87 @@
 //! `/api/v1/service/…`: what anybody may ask.
 
-use alloy::primitives::B256;
-use axum::{
-    Json, Router,
-    extract::{Path, State},
-    routing::get,
+use axum::{Json, extract::State};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{
+    Api, Problem,
+    deals::{self, DealView},
+    extract::InPath,
+    transactions::{self, TransactionStatusView},
 };
-use serde_json::{Value, json};
 
-use super::{Api, Problem};
-use crate::deals::DealRecord;
-
-pub fn routes() -> Router<Api> {
-    Router::new()
-        .route("/ping", get(ping))
-        .route("/deals/{id}", get(deal))
+pub fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(ping))
+        .routes(routes!(version))
+        .routes(routes!(deal))
+        .routes(routes!(transaction))
 }
 
-async fn ping() -> Json<Value> {
-    Json(json!({ "message": "pong" }))
+#[derive(Serialize, ToSchema)]
+struct PingView {
+    #[schema(example = "pong")]
+    message: &'static str,
 }
 
-/// The deal as our records have it, which is as the chain's logs told it.
-async fn deal(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
-    let id = parse_id(&id)?;
-    let record = api
-        .deals
-        .get(id)
-        .await?
-        .ok_or_else(|| Problem::not_found(format!("no deal {id} of this supplier is known")))?;
-    Ok(Json(deal_view(&record)))
+#[derive(Serialize, ToSchema)]
+struct VersionView {
+    #[schema(example = "tradewind")]
+    name: &'static str,
+    #[schema(example = "0.1.0")]
+    version: &'static str,
+    /// The version of this API.
+    #[schema(example = "v1")]
+    api: &'static str,
 }
 
-pub fn parse_id(text: &str) -> Result<B256, Problem> {
-    text.parse().map_err(|_| {
-        Problem::bad_request(
-            "bad-id",
-            format!("`{text}` is not an id; write 0x and 64 hex digits"),
-        )
+/// Is anybody there?
+#[utoipa::path(get, path = "/ping", tag = "service", responses(
+    (status = 200, description = "The node answers.", body = PingView),
+))]
+async fn ping() -> Json<PingView> {
+    Json(PingView { message: "pong" })
+}
+
+/// What runs here
+#[utoipa::path(get, path = "/version", tag = "service", responses(
+    (status = 200, description = "Name and versions.", body = VersionView),
+))]
+async fn version() -> Json<VersionView> {
+    Json(VersionView {
+        name: env!("CARGO_PKG_NAME"),
+        version: env!("CARGO_PKG_VERSION"),
+        api: "v1",
     })
 }
 
-pub fn deal_view(record: &DealRecord) -> Value {
-    json!({
-        "id": record.id,
-        "status": record.status,
-        "buyer": record.terms.buyer,
-        "price": record.terms.price.to_string(),
-        "asset": record.terms.asset,
-        "check_in": time(record.terms.offer.check_in.saturating_to()),
-        "check_out": time(record.terms.offer.check_out.saturating_to()),
-        "history": record.history.iter().map(|s| json!({
-            "status": s.status,
-            "time": time(s.time),
-            "block": s.block,
-            "transaction": s.transaction,
-        })).collect::<Vec<_>>(),
-    })
+/// The status of a deal
+#[utoipa::path(get, path = "/deals/{id}", tag = "service", params(("id" = String, Path)), responses(
+    (status = 200, description = "The deal.", body = DealView),
+    (status = 400, description = "`bad-id`"),
+    (status = 404, description = "`not-found`"),
+))]
+async fn deal(
+    State(api): State<Api>,
+    InPath(id): InPath<String>,
+) -> Result<Json<DealView>, Problem> {
+    Ok(Json(deals::find(&api, &id).await?.into()))
 }
 
-/// RFC 3339, or null for a time outside of the calendar.
-fn time(unix: u64) -> Value {
-    i64::try_from(unix)
-        .ok()
-        .and_then(|s| jiff::Timestamp::from_second(s).ok())
-        .map_or(Value::Null, |t| json!(t))
+/// The status of a transaction
+///
+/// By the id that a step answered with.
+#[utoipa::path(get, path = "/transactions/{id}", tag = "service", params(("id" = Uuid, Path)), responses(
+    (status = 200, description = "The transaction.", body = TransactionStatusView),
+    (status = 400, description = "`bad-path`"),
+    (status = 404, description = "`not-found`"),
+))]
+async fn transaction(
+    State(api): State<Api>,
+    InPath(id): InPath<Uuid>,
+) -> Result<Json<TransactionStatusView>, Problem> {
+    Ok(Json(transactions::find(&api, id).await?.into()))
 }

@@ -6,6 +6,7 @@ pub mod duration;
 pub mod ids;
 pub mod money;
 pub mod secret;
+pub mod trace;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
@@ -13,3 +14,4 @@ pub use duration::Span;
 pub use jiff::Timestamp;
 pub use money::Decimal;
 pub use secret::Secret;
+pub use trace::{Decision, Trace};

@@ -46,6 +46,11 @@ impl OfferBuilder for HourlyCatalog {
         )?;
         Ok(drafts)
     }
+
+    fn item_of(&self, draft: &OfferDraft) -> Option<String> {
+        let id = draft.options.get("airplane")?.get("id")?;
+        id.as_str().map(str::to_owned)
+    }
 }
 
 /// What `items` come to for a request, in their order, each from its shortest time to its longest.

@@ -33,6 +33,12 @@ pub trait OfferBuilder: Send + Sync + 'static {
         request: &Request,
         context: OfferContext,
     ) -> Result<Vec<OfferDraft>, BuildError>;
+
+    /// Which item of the catalogue a draft lets, for the trace that says what a request was offered.
+    fn item_of(&self, draft: &OfferDraft) -> Option<String> {
+        let _ = draft;
+        None
+    }
 }
 
 #[derive(Clone, Debug, thiserror::Error)]

@@ -6,6 +6,7 @@ mod coordinator;
 mod deals;
 mod demo;
 mod entity;
+mod explain;
 mod run;
 mod target;
 mod tx;
@@ -36,6 +37,8 @@ enum Command {
     /// The supplier's entity in the market's registry (on chain, with the owner's key).
     #[command(subcommand)]
     Entity(entity::Command),
+    /// Why a request got its offers or none, or a deal went the way it went.
+    Explain(explain::Args),
     /// The transactions the node sent (through its control socket).
     #[command(subcommand)]
     Tx(tx::Command),
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Deals(command) => deals::run(command).await,
             Command::Entity(command) => entity::run(command).await,
+            Command::Explain(args) => explain::run(args).await,
             Command::Tx(command) => tx::run(command).await,
         }
     });

@@ -78,7 +78,7 @@ fn table(answer: &Value) {
         "{:<36}  {:>6}  {:<10} {:<12} {:<18} error",
         "id", "nonce", "state", "step", "hash"
     );
-    for tx in answer["transactions"].as_array().into_iter().flatten() {
+    for tx in answer["items"].as_array().into_iter().flatten() {
         let text = |key: &str| tx[key].as_str().unwrap_or_default();
         let hash: String = text("hash").chars().take(18).collect();
         println!(

@@ -23,6 +23,8 @@ pub struct Access {
     pub challenge_lifetime: Span,
     /// Challenges remembered at once; beyond it the oldest is forgotten.
     pub max_challenges: usize,
+    /// Challenges asked for and logins tried by one client in a minute.
+    pub attempts_per_minute: u32,
 }
 
 /// Longer ones only make every header bigger.
@@ -36,6 +38,7 @@ impl Default for Access {
             token_lifetime: Span::secs(3600),
             challenge_lifetime: Span::secs(300),
             max_challenges: 1000,
+            attempts_per_minute: 30,
         }
     }
 }
@@ -76,6 +79,12 @@ impl Access {
             self.max_challenges,
             "1 to 100000",
         );
+        problems.check(
+            self.attempts_per_minute >= 2,
+            "access.attempts_per_minute",
+            self.attempts_per_minute,
+            "2 or more: a login takes two",
+        );
     }
 }
 
@@ -97,6 +106,7 @@ mod tests {
             token_lifetime = "0s"
             challenge_lifetime = "2h"
             max_challenges = 0
+            attempts_per_minute = 1
             "#,
         )
         .unwrap();
@@ -110,7 +120,8 @@ mod tests {
                 "access.audience",
                 "access.token_lifetime",
                 "access.challenge_lifetime",
-                "access.max_challenges"
+                "access.max_challenges",
+                "access.attempts_per_minute"
             ]
         );
         assert!(toml::from_str::<Access>("secret = \"x\"").is_err());

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use alloy::primitives::Address;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Problems;
 use crate::base::Decimal;
@@ -24,7 +25,7 @@ pub struct Catalog {
 const MAX_ID: usize = 128;
 
 /// Something that is let by the hour.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Item {
     pub id: String,
@@ -32,13 +33,15 @@ pub struct Item {
     pub description: String,
     pub capacity: u32,
     /// Shortest and longest time it is let for, in hours.
+    #[schema(value_type = String, example = "1.5")]
     pub min_time: Decimal,
+    #[schema(value_type = String, example = "8")]
     pub max_time: Decimal,
     pub media: Vec<Media>,
     pub price: Vec<Price>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Media {
     /// `image` or `video`.
@@ -50,14 +53,16 @@ pub struct Media {
 }
 
 /// The price of one hour in one asset.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Price {
     /// The ERC-20 token's address.
+    #[schema(value_type = String)]
     pub asset: Address,
     /// Digits behind the point of the token's unit (18 for most, 6 for USDC).
     pub decimals: u8,
     /// Decimal, in whole tokens: "120.50".
+    #[schema(value_type = String, example = "120.50")]
     pub per_hour: Decimal,
 }
 

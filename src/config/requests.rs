@@ -16,6 +16,11 @@ pub struct Requests {
     pub max_lifetime: Span,
     /// More offers than this are not made for one request.
     pub max_offers: usize,
+    /// After a request is first heard, so long is waited for a higher nonce of the same id; the highest is
+    /// answered. 0 answers at once.
+    pub nonce_window: Span,
+    /// Requests and offers are kept so long after they expired; offers that became deals stay.
+    pub keep: Span,
 }
 
 impl Default for Requests {
@@ -25,6 +30,8 @@ impl Default for Requests {
             republish: Span::secs(30),
             max_lifetime: Span::secs(7 * 24 * 3600),
             max_offers: 64,
+            nonce_window: Span::secs(0),
+            keep: Span::secs(3600),
         }
     }
 }
@@ -42,6 +49,18 @@ impl Requests {
             "requests.max_offers",
             "is 0, so no request would be answered",
             "1 or more",
+        );
+        problems.check(
+            self.nonce_window.0.as_secs() <= 600,
+            "requests.nonce_window",
+            self.nonce_window,
+            "at most 10m",
+        );
+        problems.check(
+            self.keep.0.as_secs() <= 366 * 24 * 3600,
+            "requests.keep",
+            self.keep,
+            "at most a year",
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, U256};
 use async_trait::async_trait;
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     chain::{DealReader, Effects, EffectsError, MarketEvent, MarketLog},
     market::{DealStatus, Step},
-    store::{Batch, Due, NewJob, Record, SharedStore, fetch},
+    store::{Batch, Due, NewJob, Query, Record, SharedStore, fetch, fetch_all},
 };
 
 /// Builds the batch for a range of logs; the follower commits it with its cursor.
@@ -39,7 +39,17 @@ impl Effects for DealEffects {
     ) -> Result<Batch, EffectsError> {
         let mut drafts = self.drafts(logs, deals).await?;
         let mut batch = Batch::new();
-        for log in logs {
+        for (n, log) in logs.iter().enumerate() {
+            if let MarketEvent::DealTokenMoved { from, to, token_id } = &log.event {
+                let minted_for = if from.is_zero() {
+                    claimed_before(logs, n)
+                } else {
+                    None
+                };
+                self.token_moved(&mut drafts, log, (*to, *token_id), minted_for, &mut batch)
+                    .await?;
+                continue;
+            }
             let Some((draft, status, sender)) = ours(&mut drafts, log) else {
                 continue;
             };
@@ -78,9 +88,18 @@ impl Effects for DealEffects {
     ) -> Result<Batch, EffectsError> {
         let mut drafts = self.drafts(logs, deals).await?;
         let mut batch = Batch::new();
-        for log in logs {
+        for log in logs.iter().rev() {
             if let Some((draft, ..)) = ours(&mut drafts, log) {
                 draft.changed |= draft.record.unsee(log.tx_hash, log.log_index);
+            } else if let MarketEvent::DealTokenMoved { from, token_id, .. } = &log.event
+                && let Some(draft) = self.holder(&mut drafts, *token_id).await?
+            {
+                if from.is_zero() {
+                    draft.record.token = None;
+                } else {
+                    draft.record.terms.buyer = *from;
+                }
+                draft.changed = true;
             }
         }
         for draft in drafts.into_values().filter(|d| d.changed) {
@@ -141,7 +160,86 @@ impl DealRecord {
     }
 }
 
+/// The deal whose claim minted the token of the log at `n`: the contract tells the status just before.
+fn claimed_before(logs: &[MarketLog], n: usize) -> Option<B256> {
+    let log = &logs[n];
+    let before = logs[..n].last()?;
+    match before.event {
+        MarketEvent::Status {
+            offer_id,
+            status: DealStatus::Claimed,
+            ..
+        } if before.tx_hash == log.tx_hash => Some(offer_id),
+        _ => None,
+    }
+}
+
 impl DealEffects {
+    /// A deal's token came into being, or was passed on, which makes its holder the buyer.
+    async fn token_moved(
+        &self,
+        drafts: &mut BTreeMap<B256, Draft>,
+        log: &MarketLog,
+        (to, token): (Address, U256),
+        minted_for: Option<B256>,
+        batch: &mut Batch,
+    ) -> Result<(), EffectsError> {
+        if let Some(draft) = minted_for.and_then(|id| drafts.get_mut(&id)) {
+            draft.changed |= draft.record.token != Some(token);
+            draft.record.token = Some(token);
+            return Ok(());
+        }
+        // Burned with a cancelled deal: its buyer stays who it was.
+        if to.is_zero() {
+            return Ok(());
+        }
+        if let Some(draft) = self.holder(drafts, token).await?
+            && draft.record.terms.buyer != to
+        {
+            let from = std::mem::replace(&mut draft.record.terms.buyer, to);
+            draft.changed = true;
+            batch.event(
+                "deal.transferred",
+                draft.record.id.to_string(),
+                json!({
+                    "from": from,
+                    "to": to,
+                    "block": log.block,
+                    "time": log.block_time,
+                    "transaction": log.tx_hash,
+                }),
+            );
+        }
+        Ok(())
+    }
+
+    /// The deal of ours that a token stands for.
+    async fn holder<'a>(
+        &self,
+        drafts: &'a mut BTreeMap<B256, Draft>,
+        token: U256,
+    ) -> Result<Option<&'a mut Draft>, EffectsError> {
+        let drafted = drafts
+            .values()
+            .find(|draft| draft.record.token == Some(token))
+            .map(|draft| draft.record.id);
+        let id = match drafted {
+            Some(id) => id,
+            None => {
+                let query = Query::equal(DealRecord::TABLE, "token", token.to_string(), 1);
+                let Some(held) = fetch_all::<DealRecord>(&*self.store, query).await?.pop() else {
+                    return Ok(None);
+                };
+                let id = held.value.id;
+                drafts
+                    .entry(id)
+                    .or_insert_with(|| Draft::new(held.value, Some(held.version)));
+                id
+            }
+        };
+        Ok(drafts.get_mut(&id))
+    }
+
     /// The records that these logs touch and that are ours: the stored ones, and new ones read from chain.
     async fn drafts(
         &self,

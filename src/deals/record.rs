@@ -1,6 +1,6 @@
 //! What is kept of a deal: the terms as the chain holds them, and every status it was seen in.
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, U256};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -12,10 +12,17 @@ use crate::{
 pub struct DealRecord {
     /// The offer's id, which is the deal's.
     pub id: B256,
-    /// As the newest log said.
+    /// As the newest log said, or the chain itself when it was asked (see `as_of`).
     pub status: DealStatus,
-    /// As `deals(id)` answered when the deal was first seen.
+    /// As `deals(id)` answered when the deal was first seen or last sought; the buyer is who holds the
+    /// deal's token.
     pub terms: Deal,
+    /// The deal's NFT, once the claim was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<U256>,
+    /// The block at which the status was read from the chain by order; logs up to it change it no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<u64>,
     /// One entry per status log, oldest first.
     pub history: Vec<Seen>,
 }
@@ -39,6 +46,8 @@ impl DealRecord {
             id,
             status: terms.status,
             terms,
+            token: None,
+            as_of: None,
             history: Vec::new(),
         }
     }
@@ -50,7 +59,9 @@ impl DealRecord {
             .iter()
             .any(|s| s.transaction == seen.transaction && s.log_index == seen.log_index);
         if !known {
-            self.status = seen.status;
+            if self.as_of.is_none_or(|block| seen.block > block) {
+                self.status = seen.status;
+            }
             self.history.push(seen);
         }
         !known
@@ -61,10 +72,15 @@ impl DealRecord {
         let before = self.history.len();
         self.history
             .retain(|s| s.transaction != transaction || s.log_index != log_index);
-        if let Some(last) = self.history.last() {
-            self.status = last.status;
+        let changed = self.history.len() != before;
+        if changed {
+            // What was read from the chain may have been of the other branch.
+            self.as_of = None;
+            if let Some(last) = self.history.last() {
+                self.status = last.status;
+            }
         }
-        self.history.len() != before
+        changed
     }
 }
 
@@ -76,9 +92,13 @@ impl Record for DealRecord {
     }
 
     fn index(&self) -> Vec<(&'static str, IndexValue)> {
-        vec![
+        let mut columns = vec![
             ("status", self.status.to_string().into()),
             ("created", self.terms.created.saturating_to::<u64>().into()),
-        ]
+        ];
+        if let Some(token) = self.token {
+            columns.push(("token", token.to_string().into()));
+        }
+        columns
     }
 }

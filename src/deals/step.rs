@@ -1,143 +1,38 @@
-//! Takes a deal one step further: as a job, or because the supplier asked over the API.
+//! The `deal` job: takes a deal one step further, or says why not.
 
-use std::sync::Arc;
-
-use alloy::primitives::{Address, B256, Bytes};
+use alloy::primitives::{B256, Bytes};
 use async_trait::async_trait;
+use jiff::SignedDuration;
 use serde_json::json;
 
 use super::{
-    DealRecord, JOB_KIND,
+    Deals, JOB_KIND, StepError,
     effects::step_job,
-    rules::{Decision, decide},
+    rules::{Decision, Grounds, decide, never_claimable, rivals},
+    trace::Noting,
 };
 use crate::{
-    chain::{Contracts, Intent, Sender, SubmitError, Transaction},
-    market::{
-        DealStatus, DigestSigner, Step,
-        eip712::{recover_voucher, sign_voucher},
-    },
+    base::ids,
+    chain::{Intent, SubmitError, Transaction, TransactionState},
+    market::{Deal, Step, eip712::sign_voucher},
     queue::{Handler, JobContext, Outcome},
-    store::{Batch, Due, Job, JobOp, NewJob, SharedStore, StoreError, fetch},
+    store::{Batch, Due, Job, JobOp, NewJob, Precondition, Record, StoreError, fetch},
 };
 
-/// The supplier's hand on its deals.
-#[derive(Clone)]
-pub struct Deals {
-    pub store: SharedStore,
-    pub contracts: Contracts,
-    pub sender: Sender,
-    pub signer: Arc<dyn DigestSigner>,
-}
+/// How long a job waits while a rival step's transaction is on its way.
+const RIVAL_PAUSE: SignedDuration = SignedDuration::from_secs(3);
 
-/// Why a step was not sent.
-#[derive(Debug, thiserror::Error)]
-pub enum StepError {
-    #[error("no deal {0} of this supplier is known; is the follower still catching up?")]
-    Unknown(B256),
-    #[error("deal {id} is {status}; only a Claimed deal can be checked in")]
-    Status { id: B256, status: DealStatus },
-    #[error("the voucher cannot be used: {0}")]
-    Signature(String),
-    #[error("{0} is not a step that follows by itself")]
-    NotByItself(Step),
-    #[error("the voucher was signed by {by}, but the buyer of deal {id} is {buyer}")]
-    NotTheBuyer {
-        id: B256,
-        by: Address,
-        buyer: Address,
-    },
-    #[error(transparent)]
-    Submit(#[from] SubmitError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
+/// The table of offers, which another room keeps; only whether a row is there is asked.
+const OFFERS: &str = "offers";
+
+#[async_trait]
+impl Handler for Deals {
+    async fn run(&self, job: &Job, _context: &JobContext) -> Outcome {
+        self.run_step(job).await.unwrap_or_else(Outcome::Retry)
+    }
 }
 
 impl Deals {
-    /// Our record of a deal.
-    pub async fn get(&self, id: B256) -> Result<Option<DealRecord>, StoreError> {
-        Ok(fetch::<DealRecord>(&*self.store, &id.to_string())
-            .await?
-            .map(|r| r.value))
-    }
-
-    /// Checks a deal in with the buyer's voucher signature. Asked again, it answers with the transaction
-    /// that is under way or was mined.
-    pub async fn check_in(
-        &self,
-        id: B256,
-        buyer_signature: &[u8],
-    ) -> Result<Transaction, StepError> {
-        let record = self.get(id).await?.ok_or(StepError::Unknown(id))?;
-        if let Some(sent) = self.sender.find(id, Step::CheckIn.as_str()).await?
-            && (sent.state.succeeded() || !sent.state.is_settled())
-        {
-            return Ok(sent);
-        }
-        if record.status != DealStatus::Claimed {
-            return Err(StepError::Status {
-                id,
-                status: record.status,
-            });
-        }
-        self.check_voucher(&record, buyer_signature).await?;
-        let intent = self.check_in_intent(id, buyer_signature)?;
-        Ok(self.sender.submit(intent, Batch::new()).await?)
-    }
-
-    /// Refuses a signature that is not the buyer's; a buyer that is a contract is left to the contract.
-    async fn check_voucher(&self, record: &DealRecord, signature: &[u8]) -> Result<(), StepError> {
-        // The deal's token may have been passed on since the record was written.
-        let buyer = match self.contracts.deal(record.id).await {
-            Ok(Some(deal)) => deal.buyer,
-            _ => record.terms.buyer,
-        };
-        let by = recover_voucher(record.id, buyer, signature, &self.contracts.domain())
-            .map_err(|e| StepError::Signature(e.to_string()))?;
-        if by == buyer {
-            Ok(())
-        } else {
-            Err(StepError::NotTheBuyer {
-                id: record.id,
-                by,
-                buyer,
-            })
-        }
-    }
-
-    fn check_in_intent(&self, id: B256, buyer_signature: &[u8]) -> Result<Intent, StepError> {
-        let ours = sign_voucher(id, &*self.signer, &self.contracts.domain())
-            .map_err(|e| StepError::Signature(e.to_string()))?;
-        let signs = vec![ours.into(), Bytes::copy_from_slice(buyer_signature)];
-        let call = self.contracts.addresses().check_in(id, signs);
-        Ok(Intent::step(id, Step::CheckIn, call).on_failure(check_in_job(id, buyer_signature)))
-    }
-
-    async fn intent(&self, id: B256, decision: Step, job: &Job) -> Result<Intent, StepError> {
-        if decision == Step::CheckIn {
-            let signature = job.spec.payload["buyer_signature"]
-                .as_str()
-                .and_then(|s| hex::decode(s.trim_start_matches("0x")).ok())
-                .ok_or_else(|| StepError::Signature("missing from the job".into()))?;
-            return self.check_in_intent(id, &signature);
-        }
-        let market = self.contracts.addresses();
-        let call = match decision {
-            Step::Claim => market.claim(id),
-            Step::CheckOut => market.check_out(id),
-            Step::Refund => market.refund(id),
-            Step::CheckIn | Step::Reject | Step::Cancel => {
-                return Err(StepError::NotByItself(decision));
-            }
-        };
-        Ok(Intent::step(id, decision, call).on_failure(step_job(id, decision, 0)))
-    }
-
-    async fn is_recorded(&self, id: B256) -> Result<bool, String> {
-        let record = self.get(id).await.map_err(|e| e.to_string())?;
-        Ok(record.is_some())
-    }
-
     async fn run_step(&self, job: &Job) -> Result<Outcome, String> {
         let payload = &job.spec.payload;
         let (Ok(id), Ok(step)) = (
@@ -154,51 +49,274 @@ impl Deals {
             Err(e) => return Err(e.to_string()),
         };
         let head = self.contracts.head().await.map_err(|e| e.to_string())?;
-        let chain_id = self.contracts.chain_id();
-        let intent = match decide(&deal, step, chain_id, head.time) {
-            Decision::Nothing => return Ok(Outcome::Done(Batch::new())),
+        let mut noting = self.noting(id).await.map_err(|e| e.to_string())?;
+        self.failed_before(id, step, &mut noting)
+            .await
+            .map_err(|e| e.to_string())?;
+        match decide(&deal, step, self.contracts.chain_id(), head.time) {
+            Decision::Nothing => {
+                if deal.status != step.leads_to() {
+                    let reason = format!("{step} is not due: the deal is {}", deal.status);
+                    noting.note("deal.nothing", reason);
+                }
+                self.finish(&noting)
+            }
             Decision::Wait(due) => {
-                return Ok(Outcome::Later {
+                let note = format!(
+                    "{step} is due at chain time {due}, the head is at {}",
+                    head.time
+                );
+                noting.note("deal.wait", format!("{step} is due at chain time {due}"));
+                noting
+                    .commit(&self.store)
+                    .await
+                    .map_err(|e| e.to_string())?;
+                Ok(Outcome::Later {
                     due: Due::AtChainTime(due),
-                    note: format!(
-                        "{step} is due at chain time {due}, the head is at {}",
-                        head.time
-                    ),
-                });
+                    note,
+                })
             }
-            Decision::Reject(reason) => {
-                let call = self.contracts.addresses().reject(id, reason);
-                Intent::step(id, Step::Reject, call.map_err(|e| e.to_string())?)
-                    .on_failure(step_job(id, step, 0))
-            }
-            Decision::Send(step) => self
-                .intent(id, step, job)
-                .await
-                .map_err(|e| e.to_string())?,
+            Decision::Reject(grounds) => self.reject_now(job, id, grounds, noting).await,
+            Decision::Send(step) => self.send(job, &deal, step, noting).await,
+        }
+    }
+
+    async fn send(
+        &self,
+        job: &Job,
+        deal: &Deal,
+        step: Step,
+        mut noting: Noting,
+    ) -> Result<Outcome, String> {
+        let id = deal.offer.id;
+        let intent = self.intent(id, step, job).map_err(|e| e.to_string())?;
+        let why = match step {
+            Step::Claim => self.claim_why(deal).await?,
+            step => format!("{step} is due"),
         };
+        noting.note(rule_of(step), why);
+        match self.send_intent(job, id, step, intent, &noting).await? {
+            Sent::Done(outcome) => Ok(outcome),
+            Sent::Refused(SubmitError::Revert(revert)) => {
+                if step == Step::Claim
+                    && let Some(grounds) = never_claimable(&revert)
+                {
+                    return self.reject_now(job, id, grounds, noting).await;
+                }
+                let reason = format!("the contract refuses {step} now: {revert}");
+                // What was decided was not done: only its refusal is noted.
+                let mut noting = self.noting(id).await.map_err(|e| e.to_string())?;
+                noting.note("tx.refused", reason.as_str());
+                noting
+                    .commit(&self.store)
+                    .await
+                    .map_err(|e| e.to_string())?;
+                Err(reason)
+            }
+            Sent::Refused(e) => Err(e.to_string()),
+        }
+    }
+
+    async fn reject_now(
+        &self,
+        job: &Job,
+        id: B256,
+        grounds: Grounds,
+        mut noting: Noting,
+    ) -> Result<Outcome, String> {
+        let Grounds { rule, reason } = grounds;
+        noting.note(rule, format!("rejected: {reason}"));
+        let call = self
+            .contracts
+            .addresses()
+            .reject(id, reason)
+            .map_err(|e| e.to_string())?;
+        // The whole decision is made again if it comes to nothing.
+        let intent = Intent::step(id, Step::Reject, call).on_failure(step_job(id, Step::Claim, 0));
+        match self
+            .send_intent(job, id, Step::Reject, intent, &noting)
+            .await?
+        {
+            Sent::Done(outcome) => Ok(outcome),
+            Sent::Refused(e) => Err(e.to_string()),
+        }
+    }
+
+    /// Journals the transaction and ends the job in one commit.
+    async fn send_intent(
+        &self,
+        job: &Job,
+        id: B256,
+        step: Step,
+        intent: Intent,
+        noting: &Noting,
+    ) -> Result<Sent, String> {
         let mut batch = Batch::new();
+        match self.no_rival(id, step, &mut batch).await {
+            Ok(()) => {}
+            Err(e @ StepError::UnderWay { .. }) => {
+                let due = self.clock.now().saturating_add(RIVAL_PAUSE);
+                return Ok(Sent::Done(Outcome::Later {
+                    due: Due::At(due.unwrap_or(self.clock.now())),
+                    note: e.to_string(),
+                }));
+            }
+            Err(e) => return Err(e.to_string()),
+        }
+        noting.put(&mut batch).map_err(|e| e.to_string())?;
         batch.job(JobOp::Finish(job.lease()));
         match self.sender.submit(intent, batch).await {
-            Ok(_) => Ok(Outcome::Committed),
-            Err(e) => Err(e.to_string()),
+            Ok(_) => Ok(Sent::Done(Outcome::Committed)),
+            Err(e) => Ok(Sent::Refused(e)),
         }
+    }
+
+    fn finish(&self, noting: &Noting) -> Result<Outcome, String> {
+        let mut batch = Batch::new();
+        noting.put(&mut batch).map_err(|e| e.to_string())?;
+        Ok(Outcome::Done(batch))
+    }
+
+    async fn claim_why(&self, deal: &Deal) -> Result<String, String> {
+        let id = deal.offer.id.to_string();
+        let held = self
+            .store
+            .get(OFFERS, &id)
+            .await
+            .map_err(|e| e.to_string())?;
+        Ok(match held {
+            Some(_) => "our offer, in time and for dates ahead: it is binding".to_owned(),
+            None => "an offer we no longer hold; its terms are those on chain".to_owned(),
+        })
+    }
+
+    /// A transaction of this step that ended badly is why it is taken again.
+    async fn failed_before(
+        &self,
+        id: B256,
+        step: Step,
+        noting: &mut Noting,
+    ) -> Result<(), StoreError> {
+        let steps: &[Step] = match step {
+            Step::Claim => &[Step::Claim, Step::Reject],
+            _ => &[step],
+        };
+        for step in steps {
+            let Some(tx) = self.sender.find(id, step.as_str()).await? else {
+                continue;
+            };
+            let rule = match tx.state {
+                TransactionState::Reverted => "tx.reverted",
+                TransactionState::Lost => "tx.lost",
+                _ => continue,
+            };
+            let hash = ids::short(&tx.hash.to_string());
+            let error = tx.error.unwrap_or_default();
+            noting.note(rule, format!("{step} in {hash}: {error}"));
+        }
+        Ok(())
+    }
+
+    /// Makes it a condition of the batch that no rival step is on its way.
+    pub(super) async fn no_rival(
+        &self,
+        id: B256,
+        step: Step,
+        batch: &mut Batch,
+    ) -> Result<(), StepError> {
+        for rival in rivals(step) {
+            let key = Transaction::key_of(id, rival.as_str());
+            let table = Transaction::TABLE.to_owned();
+            match fetch::<Transaction>(&*self.store, &key).await? {
+                Some(row) if !row.value.state.is_settled() => {
+                    return Err(StepError::UnderWay {
+                        id,
+                        step: *rival,
+                        transaction: row.value.id,
+                    });
+                }
+                Some(row) => batch.require(Precondition::Unchanged {
+                    table,
+                    key,
+                    version: row.version,
+                }),
+                None => batch.require(Precondition::KeyAbsent { table, key }),
+            };
+        }
+        Ok(())
+    }
+
+    pub(super) async fn noting(&self, id: B256) -> Result<Noting, StoreError> {
+        Noting::of(&self.store, &self.clock, id).await
+    }
+
+    /// The step as a transaction, with the job that takes it again if the transaction fails.
+    fn intent(&self, id: B256, step: Step, job: &Job) -> Result<Intent, StepError> {
+        let payload = &job.spec.payload;
+        let market = self.contracts.addresses();
+        let (call, again) = match step {
+            Step::CheckIn => {
+                let signature = payload["buyer_signature"]
+                    .as_str()
+                    .and_then(|s| hex::decode(s.trim_start_matches("0x")).ok())
+                    .ok_or_else(|| StepError::Signature("missing from the job".into()))?;
+                return self.check_in_intent(id, &signature);
+            }
+            Step::Reject => {
+                let reason = payload["reason"].as_str().unwrap_or_default();
+                (market.reject(id, reason)?, reject_job(id, reason))
+            }
+            Step::Claim => (market.claim(id), step_job(id, step, 0)),
+            Step::CheckOut => (market.check_out(id), step_job(id, step, 0)),
+            Step::Refund => (market.refund(id), step_job(id, step, 0)),
+            Step::Cancel => return Err(StepError::NotOurStep(step)),
+        };
+        Ok(Intent::step(id, step, call).on_failure(again))
+    }
+
+    pub(super) fn check_in_intent(
+        &self,
+        id: B256,
+        buyer_signature: &[u8],
+    ) -> Result<Intent, StepError> {
+        let ours = sign_voucher(id, &*self.signer, &self.contracts.domain())
+            .map_err(|e| StepError::Signature(e.to_string()))?;
+        let signs = vec![ours.into(), Bytes::copy_from_slice(buyer_signature)];
+        let call = self.contracts.addresses().check_in(id, signs);
+        Ok(Intent::step(id, Step::CheckIn, call).on_failure(check_in_job(id, buyer_signature)))
+    }
+
+    async fn is_recorded(&self, id: B256) -> Result<bool, String> {
+        let record = self.get(id).await.map_err(|e| e.to_string())?;
+        Ok(record.is_some())
     }
 }
 
-#[async_trait]
-impl Handler for Deals {
-    async fn run(&self, job: &Job, _context: &JobContext) -> Outcome {
-        self.run_step(job).await.unwrap_or_else(Outcome::Retry)
+enum Sent {
+    Done(Outcome),
+    Refused(SubmitError),
+}
+
+pub(super) fn rule_of(step: Step) -> &'static str {
+    match step {
+        Step::Claim => "deal.claim",
+        Step::Reject => "deal.reject",
+        Step::Refund => "deal.refund",
+        Step::CheckIn => "deal.check_in",
+        Step::CheckOut => "deal.check_out",
+        Step::Cancel => "deal.cancel",
     }
+}
+
+pub(super) fn reject_job(id: B256, reason: &str) -> NewJob {
+    let mut job = step_job(id, Step::Reject, 0);
+    job.payload["reason"] = json!(reason);
+    job
 }
 
 fn check_in_job(id: B256, buyer_signature: &[u8]) -> NewJob {
     let mut job = step_job(id, Step::CheckIn, 0);
-    job.payload = json!({
-        "deal": id,
-        "step": Step::CheckIn,
-        "buyer_signature": format!("0x{}", hex::encode(buyer_signature)),
-    });
+    job.payload["buyer_signature"] = json!(format!("0x{}", hex::encode(buyer_signature)));
     debug_assert_eq!(job.kind, JOB_KIND);
     job
 }

@@ -298,7 +298,7 @@ fn is_passing(e: &ControlError) -> bool {
     match e {
         ControlError::NoNode { .. } | ControlError::Client(_) => true,
         ControlError::Refused { status, .. } => matches!(status.as_u16(), 404 | 409 | 503),
-        ControlError::NotJson(_) => false,
+        ControlError::NotJson(_) | ControlError::BadUrl(_) | ControlError::BadToken => false,
     }
 }
 

@@ -5,20 +5,21 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use axum::Router;
 use tokio::sync::watch;
 
-use super::{Node, lights::NodeLights};
+use super::{Node, lights::NodeLights, owners::EntityOwner};
 use crate::{
-    api::{self, Api, Phase},
+    access::{self, Access},
+    api::{self, Api, Attempts, Phase},
     base::Clock,
     catalog::{HourlyCatalog, Items, OfferBuilder},
     chain::{self, Contracts, Follower, Registrar, Sender},
-    config::Config,
-    deals::{self, DealEffects, Deals},
+    config::{self, Config},
+    deals::{self, DealEffects, DealRecord, Deals},
     market::DigestSigner,
     network::Peer,
     queue::{Handler, Queue},
-    requests::{self, Answer, Intake, Rules},
+    requests::{self, Answer, Answering, Dropped, Intake, Prune, Rules, StoredTopics, Topics},
     shutdown::Shutdown,
-    store,
+    store::{self, Record},
     telemetry::{Metrics, Policy, Tasks},
 };
 
@@ -34,8 +35,10 @@ pub enum StartError {
     },
     #[error(transparent)]
     Store(#[from] store::OpenError),
-    #[error("cannot read the catalogue: {0}")]
-    Catalog(#[from] crate::store::StoreError),
+    #[error("cannot read what the store holds: {0}")]
+    Stored(#[from] crate::store::StoreError),
+    #[error(transparent)]
+    Access(#[from] access::KeyError),
     #[error(transparent)]
     Chain(#[from] chain::ChainError),
     #[error(transparent)]
@@ -117,6 +120,17 @@ impl NodeBuilder {
             store::open(&config.store, data_dir, clock.clone(), &base)
         })?;
         let items = Items::open(store.clone(), clock.clone(), &config.catalog.items).await?;
+        let answering = Answering::open(store.clone(), clock.clone()).await?;
+        let topics = StoredTopics::read(&store, &config.network.topics).await?;
+        let owner = EntityOwner::new(contracts.clone(), config.supplier.id, clock.clone());
+        let access = Access::open(
+            &config.access,
+            contracts.chain_id(),
+            data_dir,
+            store.clone(),
+            clock.clone(),
+            Some(Arc::new(owner)),
+        )?;
         let control = api::bind_control(&config.node.control_socket())?;
         let public = api::bind_public(config.api.listen).await?;
         let metrics_server = match config.telemetry.metrics {
@@ -124,7 +138,12 @@ impl NodeBuilder {
             None => None,
         };
 
-        let (peer, inbound) = Peer::start(&config.network, data_dir, &work)?;
+        let network = config::Network {
+            topics: topics.on(),
+            ..config.network.clone()
+        };
+        let (peer, inbound) = Peer::start(&network, data_dir, &work)?;
+        let topics = Topics::new(topics, peer.clone(), store.clone(), clock.clone());
         let sender = Sender::start(
             contracts.clone(),
             store.clone(),
@@ -147,16 +166,18 @@ impl NodeBuilder {
         });
         let deals = Deals {
             store: store.clone(),
+            clock: clock.clone(),
             contracts: contracts.clone(),
             sender: sender.clone(),
             signer: signer.clone(),
+            supplier: config.supplier.id,
         };
-        let builder =
-            offers.unwrap_or_else(|| Arc::new(HourlyCatalog::new(config.catalog.clone(), items)));
+        let builder = offers
+            .unwrap_or_else(|| Arc::new(HourlyCatalog::new(config.catalog.clone(), items.clone())));
         let answer = Answer {
             store: store.clone(),
             clock: clock.clone(),
-            builder,
+            builder: answering.guard(builder),
             signer,
             domain: contracts.domain(),
             supplier: config.supplier.id,
@@ -183,16 +204,27 @@ impl NodeBuilder {
             &config.chain,
             &sources,
         );
-        Intake::new(
-            store.clone(),
-            clock,
-            Rules {
+        let dropped = Dropped::new(store.clone(), clock.clone());
+        let intake = Intake {
+            store: store.clone(),
+            clock: clock.clone(),
+            rules: Rules {
                 max_lifetime: config.requests.max_lifetime,
             },
-            config.requests.republish,
-            metrics.clone(),
-        )
-        .start(inbound, &sources);
+            nonce_window: config.requests.nonce_window,
+            republish: config.requests.republish,
+            dropped: dropped.clone(),
+            metrics: metrics.clone(),
+        };
+        intake.start(inbound, &sources);
+        let prune = Prune {
+            store: store.clone(),
+            clock: clock.clone(),
+            keep: config.requests.keep,
+            kept_for: DealRecord::TABLE,
+            dropped,
+        };
+        prune.start(&sources);
 
         chain::watch_entity(
             contracts,
@@ -206,8 +238,12 @@ impl NodeBuilder {
         let api = Api {
             store: store.clone(),
             registrar,
-            supplier: config.supplier.id,
+            access,
+            attempts: Attempts::new(config.access.attempts_per_minute, clock.clone()),
+            answering,
             deals,
+            items,
+            topics,
             lights: Arc::new(NodeLights {
                 api: public.address(),
                 metrics: metrics_server.as_ref().map(api::BoundServer::address),
@@ -218,6 +254,8 @@ impl NodeBuilder {
                 queue: queue.clone(),
             }),
             phase: phase_seen,
+            started: clock.now(),
+            supplier: config.supplier.id,
             stopping: faces.stopping().clone(),
             config: config.api.clone(),
         };

@@ -47,4 +47,9 @@ impl Lights for NodeLights {
     fn failure(&self) -> Option<String> {
         self.shutdown.failure().map(str::to_owned)
     }
+
+    #[cfg(feature = "faults")]
+    fn arm(&self, name: &str) {
+        self.register.arm(name);
+    }
 }

@@ -14,6 +14,7 @@
 
 mod builder;
 mod lights;
+mod owners;
 mod running;
 pub mod signals;
 

@@ -1,23 +1,31 @@
 //! The `request` job: builds the offers once, commits them under the lease, publishes the stored bytes.
 //!
 //! Killed before the commit, it starts over and nobody saw anything; killed after it, the next run publishes
-//! the same offers.
+//! the same offers. A request that was asked again while the job ran makes a commit of the job fail, so that
+//! it looks once more; one whose id now asks for something else gives way.
 
 use std::sync::Arc;
 
 use alloy::primitives::B256;
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde_json::json;
 
-use super::record::{OfferRecord, RequestRecord, RequestState};
+use super::{
+    contest::{self, Row},
+    record::{OfferRecord, RequestRecord, RequestState},
+};
 use crate::{
     base::{Clock, Span, ids},
     catalog::{BuildError, Decline, OfferBuilder, OfferContext},
     market::{DigestSigner, Domain, Offer, Request},
     network::Peer,
     queue::{Handler, JobContext, Outcome},
-    store::{Batch, CommitError, Job, Precondition, SharedStore, StoreError, fetch},
+    store::{Batch, CommitError, Job, JobOp, Precondition, SharedStore, StoreError, fetch},
 };
+
+/// A record that changed under the job is looked at again, so often before the job waits a little.
+const TRIES: usize = 5;
 
 /// Everything an answer needs; the handler of jobs of kind [`super::JOB_KIND`].
 pub struct Answer {
@@ -32,13 +40,29 @@ pub struct Answer {
     pub max_offers: usize,
 }
 
+/// Offers made and not yet stored.
+struct Made {
+    offers: Vec<OfferRecord>,
+    /// Which items gave how many.
+    from: String,
+}
+
+/// Id and text of an offer to be published.
+type Text = (B256, String);
+
 #[async_trait]
 impl Handler for Answer {
     async fn run(&self, job: &Job, _context: &JobContext) -> Outcome {
-        match self.answer(job).await {
-            Ok(outcome) => outcome,
-            Err(CommitError::Refused(Precondition::LeaseHeld(_))) => Outcome::Committed,
-            Err(e) => Outcome::Retry(e.to_string()),
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.answer(job).await {
+                Ok(outcome) => return outcome,
+                Err(CommitError::Refused(Precondition::LeaseHeld(_))) => return Outcome::Committed,
+                // The request was heard again, or another content of its id was answered meanwhile.
+                Err(CommitError::Refused(_)) if tries < TRIES => {}
+                Err(e) => return Outcome::Retry(e.to_string()),
+            }
         }
     }
 }
@@ -51,45 +75,73 @@ impl Answer {
         let Some(held) = fetch::<RequestRecord>(&*self.store, key).await? else {
             return Ok(Outcome::Dead(format!("request {key} is not stored")));
         };
-        let (mut record, mut version) = (held.value, held.version);
-        let texts = if record.offers.is_empty() {
-            let offers = match self.build(&record).await {
-                Ok(offers) => offers,
-                Err(BuildError::Declined(decline)) => {
-                    record.state = RequestState::Declined {
-                        rule: decline.rule.to_owned(),
-                        reason: decline.reason.clone(),
-                    };
-                    let mut batch = Batch::new();
-                    batch.update(&record, version)?.event(
-                        "request.declined",
-                        record.id.to_string(),
-                        json!({ "rule": decline.rule, "reason": decline.reason }),
-                    );
-                    return Ok(Outcome::Done(batch));
+        let others = contest::contents(&self.store, held.value.id).await?;
+        if let Some(winner) = contest::winner_over(&held.value, &others) {
+            let mut batch = Batch::new();
+            if !matches!(held.value.state, RequestState::Superseded { .. }) {
+                contest::give_way(held, winner, self.clock.now(), &mut batch)?;
+            }
+            return self.end(job, batch).await;
+        }
+        let texts = self.living(&held.value).await?;
+        if !texts.is_empty() {
+            return self.publish(job, held, texts, others).await;
+        }
+        match self.build(&held.value).await {
+            Ok(made) => {
+                let texts = self.store_offers(job, held, made, others).await?;
+                // Our own commit moved the row on, and the buyer may have done so since.
+                match fetch::<RequestRecord>(&*self.store, key).await? {
+                    Some(held) => self.publish(job, held, texts, Vec::new()).await,
+                    None => Ok(Outcome::Done(Batch::new())),
                 }
-                Err(e) => return Ok(Outcome::Retry(e.to_string())),
-            };
-            let texts = self.store_offers(job, &mut record, version, offers).await?;
-            // Our own commit moved the row on.
-            version = fetch::<RequestRecord>(&*self.store, key)
-                .await?
-                .map_or(version, |r| r.version);
-            texts
-        } else {
-            self.stored(&record).await?
-        };
-        self.publish(record, version, texts).await
+            }
+            Err(BuildError::Declined(decline)) => self.decline(job, held, decline, others).await,
+            Err(e) => Ok(Outcome::Retry(e.to_string())),
+        }
     }
 
-    async fn build(&self, record: &RequestRecord) -> Result<Vec<OfferRecord>, BuildError> {
+    /// The stored offers, unless none of them can be taken up any more.
+    async fn living(&self, record: &RequestRecord) -> Result<Vec<Text>, StoreError> {
+        let mut texts = Vec::with_capacity(record.offers.len());
+        if record.offers_expire <= self.clock.unix() {
+            return Ok(texts);
+        }
+        for id in &record.offers {
+            if let Some(offer) = fetch::<OfferRecord>(&*self.store, &id.to_string()).await? {
+                texts.push((*id, offer.value.text));
+            }
+        }
+        Ok(texts)
+    }
+
+    async fn build(&self, record: &RequestRecord) -> Result<Made, BuildError> {
         let request = Request::parse(&record.text)
             .map_err(|e| BuildError::Unavailable(format!("the stored request: {e}")))?;
         let now = self.clock.now();
         let mut drafts = self.builder.build(&request, OfferContext { now }).await?;
-        drafts.truncate(self.max_offers);
+        let mut items: Vec<(String, usize)> = Vec::new();
+        for draft in &drafts {
+            let item = self.builder.item_of(draft).unwrap_or_default();
+            match items.last_mut() {
+                Some((last, n)) if *last == item => *n += 1,
+                _ => items.push((item, 1)),
+            }
+        }
+        let mut from = items
+            .iter()
+            .map(|(item, n)| match item.as_str() {
+                "" => n.to_string(),
+                item => format!("{item}: {n}"),
+            })
+            .collect::<Vec<_>>()
+            .join(", ");
+        if drafts.len() > self.max_offers {
+            from = format!("the first {} of {from}", self.max_offers);
+            drafts.truncate(self.max_offers);
+        }
         let expire = self.clock.unix() + self.offer_expire.0.as_secs();
-        drafts
+        let offers = drafts
             .into_iter()
             .map(|draft| {
                 let offer = Offer::sign(
@@ -104,27 +156,37 @@ impl Answer {
                 .map_err(|e| Decline::new("offer.unsigned", e.to_string()))?;
                 Ok(OfferRecord::new(&offer, now))
             })
-            .collect()
+            .collect::<Result<Vec<_>, BuildError>>()?;
+        if offers.is_empty() {
+            return Err(Decline::new("catalog.none", "the catalogue made no offer").into());
+        }
+        Ok(Made { offers, from })
     }
 
     /// Commits the offers while the lease holds; returns what is to be published.
     async fn store_offers(
         &self,
         job: &Job,
-        record: &mut RequestRecord,
-        version: u64,
-        offers: Vec<OfferRecord>,
-    ) -> Result<Vec<(B256, String)>, CommitError> {
+        held: Row,
+        made: Made,
+        others: Vec<Row>,
+    ) -> Result<Vec<Text>, CommitError> {
+        let (mut record, version) = (held.value, held.version);
+        let now = self.clock.now();
         let mut batch = Batch::new();
         batch.require(Precondition::LeaseHeld(job.lease()));
-        let mut texts = Vec::with_capacity(offers.len());
-        for stored in offers {
+        let mut texts = Vec::with_capacity(made.offers.len());
+        record.offers_expire = 0;
+        for stored in made.offers {
             batch.insert(&stored)?;
+            record.offers_expire = record.offers_expire.max(stored.expire);
             texts.push((stored.id, stored.text));
         }
         record.offers = texts.iter().map(|(id, _)| *id).collect();
         record.state = RequestState::Offered;
-        batch.update(record, version)?.event(
+        record.note(now, "request.offered", made.from);
+        contest::supersede(&record, others, now, &mut batch)?;
+        batch.update(&record, version)?.event(
             "request.offered",
             record.id.to_string(),
             json!({ "offers": record.offers }),
@@ -133,23 +195,41 @@ impl Answer {
         Ok(texts)
     }
 
-    async fn stored(&self, record: &RequestRecord) -> Result<Vec<(B256, String)>, StoreError> {
-        let mut texts = Vec::with_capacity(record.offers.len());
-        for id in &record.offers {
-            if let Some(offer) = fetch::<OfferRecord>(&*self.store, &id.to_string()).await? {
-                texts.push((*id, offer.value.text));
-            }
-        }
-        Ok(texts)
+    async fn decline(
+        &self,
+        job: &Job,
+        held: Row,
+        decline: Decline,
+        others: Vec<Row>,
+    ) -> Result<Outcome, CommitError> {
+        let (mut record, version) = (held.value, held.version);
+        let now = self.clock.now();
+        record.answered = Some(now);
+        record.note(now, decline.rule, decline.reason.as_str());
+        record.state = RequestState::Declined {
+            rule: decline.rule.to_owned(),
+            reason: decline.reason.clone(),
+        };
+        let mut batch = Batch::new();
+        contest::supersede(&record, others, now, &mut batch)?;
+        batch.update(&record, version)?.event(
+            "request.declined",
+            record.id.to_string(),
+            json!({ "rule": decline.rule, "reason": decline.reason }),
+        );
+        self.end(job, batch).await
     }
 
     async fn publish(
         &self,
-        mut record: RequestRecord,
-        version: u64,
-        texts: Vec<(B256, String)>,
+        job: &Job,
+        held: Row,
+        texts: Vec<Text>,
+        others: Vec<Row>,
     ) -> Result<Outcome, CommitError> {
+        let (mut record, version) = (held.value, held.version);
         let topic = record.id.to_string();
+        let count = texts.len();
         let mut batch = Batch::new();
         for (id, text) in texts {
             if let Err(e) = self.peer.publish(&topic, text.into_bytes()).await {
@@ -161,10 +241,19 @@ impl Answer {
                 json!({ "request": record.id }),
             );
         }
-        record.state = RequestState::Published {
-            at: self.clock.now(),
-        };
+        let now: Timestamp = self.clock.now();
+        record.state = RequestState::Published { at: now };
+        record.answered = Some(now);
+        record.note(now, "request.published", format!("{count} offers"));
+        contest::supersede(&record, others, now, &mut batch)?;
         batch.update(&record, version)?;
-        Ok(Outcome::Done(batch))
+        self.end(job, batch).await
+    }
+
+    /// Commits what came of the job together with its end.
+    async fn end(&self, job: &Job, mut batch: Batch) -> Result<Outcome, CommitError> {
+        batch.job(JobOp::Finish(job.lease()));
+        self.store.commit(batch).await?;
+        Ok(Outcome::Committed)
     }
 }

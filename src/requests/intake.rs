@@ -6,52 +6,47 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc};
 
 use super::{
-    JOB_KIND, Rules,
+    Dropped, JOB_KIND, Refusal, Rules,
+    contest::{self, MAX_CONTENTS, Row},
     record::{RequestRecord, RequestState},
 };
 use crate::{
     base::{Clock, Span},
     market::{Js, Request},
     network::Inbound,
-    store::{Batch, CommitError, NewJob, SharedStore, StoreError, fetch},
+    store::{Batch, CommitError, Due, NewJob, Record, SharedStore, StoreError, fetch},
     telemetry::{Beat, Metrics, Policy, TaskError, Tasks},
 };
 
 /// Commits under way at once: enough for group commit, few enough to stay small.
 const IN_FLIGHT: usize = 128;
 
+/// A record that changed while we looked at it is looked at again, so often.
+const TRIES: usize = 5;
+
 /// The loop `requests`.
 #[derive(Clone)]
 pub struct Intake {
-    store: SharedStore,
-    clock: Clock,
-    rules: Rules,
-    republish: Span,
-    metrics: Metrics,
+    pub store: SharedStore,
+    pub clock: Clock,
+    pub rules: Rules,
+    /// How long a higher nonce is waited for, from the first hearing.
+    pub nonce_window: Span,
+    /// How often the same offers are published again, at most.
+    pub republish: Span,
+    pub dropped: Dropped,
+    pub metrics: Metrics,
 }
 
-impl Intake {
-    pub fn new(
-        store: SharedStore,
-        clock: Clock,
-        rules: Rules,
-        republish: Span,
-        metrics: Metrics,
-    ) -> Self {
-        Self {
-            store,
-            clock,
-            rules,
-            republish,
-            metrics,
-        }
-    }
+/// What became of a message; an error is the store's.
+type Taken = Result<&'static str, CommitError>;
 
+impl Intake {
     /// Runs until the group stops. The receiver outlives a restart of the loop.
     pub fn start(self, inbound: mpsc::Receiver<Inbound>, tasks: &Tasks) {
         let inbound = Arc::new(Mutex::new(inbound));
@@ -88,35 +83,70 @@ impl Intake {
 
     /// One message: counted whatever becomes of it. An error is the store's.
     async fn take_in(&self, message: Inbound) -> Result<(), StoreError> {
-        let now = self.clock.now();
         let outcome = match self
             .rules
             .admit(&message.topic, &message.data, self.clock.unix())
         {
-            Ok(request) => self.commit(&request, &message.data, now).await?,
+            Ok(request) => self.admitted(&request, &message.data).await?,
             Err(refusal) => {
                 tracing::debug!(from = message.from, topic = message.topic, %refusal, "message dropped");
-                refusal.name()
+                self.refuse(&refusal).await?
             }
         };
         self.metrics.requests.count(outcome);
         Ok(())
     }
 
-    async fn commit(
+    async fn refuse(&self, refusal: &Refusal) -> Result<&'static str, StoreError> {
+        if let Some(id) = refusal.id() {
+            // Coordinators replay what we answered long ago; that is no refusal worth remembering.
+            let replayed = matches!(refusal, Refusal::Expired { .. })
+                && !contest::contents(&self.store, id).await?.is_empty();
+            if !replayed {
+                self.dropped
+                    .refused(id, refusal.rule(), refusal.to_string())
+                    .await?;
+            }
+        }
+        Ok(refusal.name())
+    }
+
+    async fn admitted(&self, request: &Request, data: &[u8]) -> Result<&'static str, StoreError> {
+        let content = content_hash(request);
+        let key = RequestRecord::key_of(request.id, content);
+        for _ in 0..TRIES {
+            let held = fetch::<RequestRecord>(&*self.store, &key).await?;
+            let taken = match held {
+                Some(held) => self.heard_again(request, data, held).await,
+                None => self.heard(request, data, content).await,
+            };
+            match taken {
+                Ok(outcome) => return Ok(outcome),
+                // The answer, or the same message over another way, was quicker.
+                Err(CommitError::Refused(_)) => {}
+                Err(CommitError::Store(e)) => return Err(e),
+            }
+        }
+        Ok("duplicate")
+    }
+
+    async fn heard(
         &self,
         request: &Request,
         data: &[u8],
-        now: Timestamp,
-    ) -> Result<&'static str, StoreError> {
-        let content = content_hash(request);
-        let key = RequestRecord::key_of(request.id, content);
-        if let Some(held) = fetch::<RequestRecord>(&*self.store, &key).await? {
-            return self
-                .heard_again(request, held.value, held.version, now)
-                .await;
+        content: alloy::primitives::B256,
+    ) -> Taken {
+        let now = self.clock.now();
+        let others = contest::contents(&self.store, request.id).await?;
+        if let Some(refusal) = outranked(request, &others) {
+            return Ok(self.refuse(&refusal).await?);
         }
-        let record = RequestRecord {
+        if others.len() >= MAX_CONTENTS {
+            let refusal = Refusal::TooManyContents { id: request.id };
+            return Ok(self.refuse(&refusal).await?);
+        }
+        let first = others.iter().map(|row| row.value.heard).fold(now, Ord::min);
+        let mut record = RequestRecord {
             id: request.id,
             content,
             topic: request.topic.clone(),
@@ -124,51 +154,105 @@ impl Intake {
             expire: request.expire,
             heard: now,
             state: RequestState::Heard,
+            answered: None,
             offers: Vec::new(),
-            // `Rules::admit` read it as UTF-8.
-            text: String::from_utf8_lossy(data).into_owned(),
+            offers_expire: 0,
+            kept: false,
+            trace: Default::default(),
+            text: text_of(data),
         };
-        let mut batch = Batch::new();
-        batch.insert(&record)?.enqueue(answer_job(&record)).event(
+        record.note(
+            now,
             "request.heard",
-            request.id.to_string(),
-            json!({ "topic": record.topic, "nonce": record.nonce, "expire": record.expire }),
+            format!("nonce {} on `{}`, admitted", record.nonce, record.topic),
         );
-        match self.store.commit(batch).await {
-            Ok(_) => Ok("accepted"),
-            Err(CommitError::Refused(_)) => Ok("duplicate"),
-            Err(CommitError::Store(e)) => Err(e),
-        }
+        let due = after(first, self.nonce_window).max(now);
+        let mut batch = Batch::new();
+        batch
+            .insert(&record)?
+            .enqueue(answer_job(&record, (due > now).then_some(due)))
+            .event(
+                "request.heard",
+                request.id.to_string(),
+                json!({ "topic": record.topic, "nonce": record.nonce, "expire": record.expire }),
+            );
+        self.store.commit(batch).await?;
+        Ok("accepted")
     }
 
-    /// The same request and content: answered with the offers it has, if asked again by a higher nonce and
-    /// not just now.
-    async fn heard_again(
-        &self,
-        request: &Request,
-        mut record: RequestRecord,
-        version: u64,
-        now: Timestamp,
-    ) -> Result<&'static str, StoreError> {
-        let due = match record.state {
-            RequestState::Published { at } => {
-                now.duration_since(at).unsigned_abs() >= self.republish.0
-            }
-            _ => false,
-        };
-        if request.nonce <= record.nonce || !due {
+    /// The same request and content. Asked again by a higher nonce, it is answered with the offers it has,
+    /// no sooner than `republish` after the last time.
+    async fn heard_again(&self, request: &Request, data: &[u8], held: Row) -> Taken {
+        let (mut record, version) = (held.value, held.version);
+        if request.nonce <= record.nonce {
             return Ok("duplicate");
         }
+        let others = contest::contents(&self.store, request.id).await?;
+        if let Some(refusal) = outranked(request, &others) {
+            return Ok(self.refuse(&refusal).await?);
+        }
+        let now = self.clock.now();
         record.nonce = request.nonce;
         record.expire = record.expire.max(request.expire);
+        let due = match record.answered {
+            None => {
+                record.text = text_of(data);
+                let first = others.iter().map(|row| row.value.heard).fold(now, Ord::min);
+                after(first, self.nonce_window).max(now)
+            }
+            Some(at) => after(at, self.republish).max(now),
+        };
+        let in_time = u64::try_from(due.as_second()).is_ok_and(|due| due < record.expire);
+        record.note(now, "request.again", again(&record, due > now, in_time));
         let mut batch = Batch::new();
-        batch.update(&record, version)?.enqueue(answer_job(&record));
-        match self.store.commit(batch).await {
-            Ok(_) => Ok("again"),
-            Err(CommitError::Refused(_)) => Ok("duplicate"),
-            Err(CommitError::Store(e)) => Err(e),
+        batch.update(&record, version)?;
+        if in_time {
+            // An unfinished job of it stands for this one. One that is running finds the record changed
+            // when it ends, and runs again.
+            batch.enqueue(answer_job(&record, (due > now).then_some(due)));
         }
+        batch.event(
+            "request.repeated",
+            request.id.to_string(),
+            json!({ "nonce": record.nonce, "due": due }),
+        );
+        self.store.commit(batch).await?;
+        Ok("again")
     }
+}
+
+/// A higher nonce was heard under the id, with other content: a late or replayed message.
+fn outranked(request: &Request, others: &[Row]) -> Option<Refusal> {
+    let highest = others.iter().map(|row| row.value.nonce).max()?;
+    (highest > request.nonce).then_some(Refusal::LowerNonce {
+        id: request.id,
+        nonce: request.nonce,
+        highest,
+    })
+}
+
+fn again(record: &RequestRecord, later: bool, in_time: bool) -> String {
+    let nonce = record.nonce;
+    match (record.answered, in_time) {
+        (_, false) => format!("nonce {nonce}; it expires before it may be answered again"),
+        (None, _) => format!("nonce {nonce}; not answered yet"),
+        (Some(_), _) if later => {
+            format!("nonce {nonce}; answered a moment ago, again after requests.republish")
+        }
+        (Some(_), _) => format!("nonce {nonce}; answered again"),
+    }
+}
+
+fn after(at: Timestamp, span: Span) -> Timestamp {
+    SignedDuration::try_from(span.0)
+        .ok()
+        .and_then(|by| at.checked_add(by).ok())
+        .unwrap_or(at)
+}
+
+/// `Rules::admit` read it as UTF-8.
+fn text_of(data: &[u8]) -> String {
+    String::from_utf8_lossy(data).into_owned()
 }
 
 /// What is asked for, apart from when and how often.
@@ -180,13 +264,16 @@ fn content_hash(request: &Request) -> alloy::primitives::B256 {
     .hash()
 }
 
-fn answer_job(record: &RequestRecord) -> NewJob {
-    let key = crate::store::Record::key(record);
+fn answer_job(record: &RequestRecord, due: Option<Timestamp>) -> NewJob {
+    let key = record.key();
     let mut job = NewJob::new(
         JOB_KIND,
         format!("{JOB_KIND}:{key}:answer"),
         json!({ "request": key }),
     );
+    if let Some(due) = due {
+        job.due = Due::At(due);
+    }
     job.deadline = i64::try_from(record.expire)
         .ok()
         .and_then(|s| Timestamp::from_second(s).ok());

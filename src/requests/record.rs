@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    base::{Decision, Trace},
     market::Offer,
     store::{IndexValue, Record},
 };
@@ -23,6 +24,11 @@ pub enum RequestState {
         rule: String,
         reason: String,
     },
+    /// The same id was asked with other content and a nonce that wins. Offers already made stay binding
+    /// until they expire.
+    Superseded {
+        by: B256,
+    },
 }
 
 /// One request and content. The same id asked again with the same content meets the same record.
@@ -36,17 +42,33 @@ pub struct RequestRecord {
     pub nonce: u64,
     /// Unix seconds.
     pub expire: u64,
+    /// When the first of it was heard.
     pub heard: Timestamp,
     #[serde(flatten)]
     pub state: RequestState,
+    /// When it was last answered, by offers or by a decline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<Timestamp>,
     pub offers: Vec<B256>,
-    /// The request's text as it came.
+    /// When the last of its offers expires, unix seconds; 0 without offers.
+    #[serde(default)]
+    pub offers_expire: u64,
+    /// One of its offers became a deal: it is not pruned.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
+    #[serde(default, skip_serializing_if = "Trace::is_empty")]
+    pub trace: Trace,
+    /// The request's text as it came: of the newest nonce while unanswered, then as it was answered.
     pub text: String,
 }
 
 impl RequestRecord {
     pub fn key_of(id: B256, content: B256) -> String {
         format!("{id}:{content}")
+    }
+
+    pub(super) fn note(&mut self, at: Timestamp, rule: &'static str, reason: impl Into<String>) {
+        self.trace.push(Decision::new(at, rule, reason));
     }
 }
 
@@ -57,12 +79,16 @@ impl Record for RequestRecord {
         Self::key_of(self.id, self.content)
     }
 
+    /// `expire` says when it is over with all that came of it; a record that stays is not found by it.
     fn index(&self) -> Vec<(&'static str, IndexValue)> {
-        vec![
+        let mut columns = vec![
             ("request", self.id.to_string().into()),
             ("topic", self.topic.as_str().into()),
-            ("expire", self.expire.into()),
-        ]
+        ];
+        if !self.kept {
+            columns.push(("expire", self.expire.max(self.offers_expire).into()));
+        }
+        columns
     }
 }
 
@@ -74,6 +100,9 @@ pub struct OfferRecord {
     /// Unix seconds.
     pub expire: u64,
     pub signed: Timestamp,
+    /// It became a deal: it is not pruned.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
     pub text: String,
 }
 
@@ -84,6 +113,7 @@ impl OfferRecord {
             request: offer.request.id,
             expire: offer.expire,
             signed,
+            kept: false,
             text: offer.to_text(),
         }
     }
@@ -96,10 +126,12 @@ impl Record for OfferRecord {
         self.id.to_string()
     }
 
+    /// An offer that stays is not found by when it expires.
     fn index(&self) -> Vec<(&'static str, IndexValue)> {
-        vec![
-            ("request", self.request.to_string().into()),
-            ("expire", self.expire.into()),
-        ]
+        let mut columns = vec![("request", self.request.to_string().into())];
+        if !self.kept {
+            columns.push(("expire", self.expire.into()));
+        }
+        columns
     }
 }

@@ -1,24 +1,32 @@
 //! Panics on demand, in test builds only (feature `faults`): a named loop falls over at its next beat.
+//!
+//! The register of loops holds them, so that two nodes in one process do not fall over each other's.
 
 #[cfg(feature = "faults")]
-mod armed {
-    use std::{
-        collections::BTreeSet,
-        sync::{Mutex, PoisonError},
-    };
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
 
-    static ARMED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    #[cfg(feature = "faults")]
+    armed: Mutex<BTreeSet<String>>,
+}
 
-    /// The named loop panics once, at its next beat.
-    pub fn arm(name: &str) {
-        ARMED
+#[cfg(feature = "faults")]
+impl Faults {
+    pub(super) fn arm(&self, name: &str) {
+        self.armed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name.to_owned());
     }
 
-    pub(in crate::telemetry) fn check(name: &str) {
-        let hit = ARMED
+    /// Falls over if the loop is armed, once.
+    pub(super) fn check(&self, name: &str) {
+        let hit = self
+            .armed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(name);
@@ -26,10 +34,7 @@ mod armed {
     }
 }
 
-#[cfg(feature = "faults")]
-pub use armed::arm;
-#[cfg(feature = "faults")]
-pub(super) use armed::check;
-
 #[cfg(not(feature = "faults"))]
-pub(super) fn check(_name: &str) {}
+impl Faults {
+    pub(super) fn check(&self, _name: &str) {}
+}

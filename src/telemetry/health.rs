@@ -13,6 +13,7 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::faults::Faults;
 use crate::base::Clock;
 
 /// A loop that has said nothing for this long is dead. Work between two beats must be shorter.
@@ -72,6 +73,7 @@ struct Inner {
     clock: Clock,
     loops: Mutex<BTreeMap<String, LoopHealth>>,
     degraded: Mutex<BTreeMap<String, Degraded>>,
+    faults: Faults,
 }
 
 impl Register {
@@ -80,6 +82,7 @@ impl Register {
             clock,
             loops: Mutex::default(),
             degraded: Mutex::default(),
+            faults: Faults::default(),
         }))
     }
 
@@ -143,6 +146,16 @@ impl Register {
 
     pub fn clock(&self) -> &Clock {
         &self.0.clock
+    }
+
+    /// Test builds only: the named loop panics once, at its next beat.
+    #[cfg(feature = "faults")]
+    pub fn arm(&self, name: &str) {
+        self.0.faults.arm(name);
+    }
+
+    pub(super) fn check_fault(&self, name: &str) {
+        self.0.faults.check(name);
     }
 
     pub(super) fn update(&self, name: &str, change: impl FnOnce(&mut LoopHealth, Timestamp)) {

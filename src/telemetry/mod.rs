@@ -1,6 +1,6 @@
 //! Floor 2: what the node says of itself: logs, metrics, and the health of its loops.
 
-pub mod faults;
+mod faults;
 pub mod health;
 pub mod logs;
 pub mod metrics;

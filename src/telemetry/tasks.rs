@@ -187,7 +187,7 @@ impl Beat {
 
     /// "I am alive." Call at least once per round; a round must stay under `MISSED_BEAT`.
     pub fn tick(&self) {
-        super::faults::check(&self.name);
+        self.register.check_fault(&self.name);
         self.set(LoopState::Running, None);
     }
 
@@ -196,7 +196,7 @@ impl Beat {
     pub async fn wait<F: Future>(&self, what: &str, future: F) -> F::Output {
         tokio::pin!(future);
         loop {
-            super::faults::check(&self.name);
+            self.register.check_fault(&self.name);
             self.set(LoopState::Waiting, Some(what));
             if let Ok(out) = tokio::time::timeout(Duration::from_secs(1), &mut future).await {
                 self.set(LoopState::Running, None);

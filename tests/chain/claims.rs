@@ -23,13 +23,15 @@ struct Node {
 fn node(stage: &Stage) -> Node {
     let signer = Arc::new(stage.chain.accounts.signer.clone());
     let sender = stage.sender(&stage.chain.accounts.signer);
+    let clock = stage.tasks.register.clock().clone();
     let deals = Deals {
         store: stage.store.clone(),
+        clock: clock.clone(),
         contracts: stage.contracts.clone(),
         sender: sender.clone(),
         signer,
+        supplier: stage.chain.supplier_id,
     };
-    let clock = stage.tasks.register.clock().clone();
     let queue = Queue::builder(
         stage.store.clone(),
         clock,

@@ -172,7 +172,7 @@ async fn problems_are_problems() {
         assert_eq!(body["type"], kind, "{path}");
         assert!(body["detail"].as_str().is_some_and(|d| !d.is_empty()));
     }
-    // The admin routes are on the control socket alone.
+    // On the network the admin routes ask for a token.
     let (_, ready) = node.control.ask("/ready").await.unwrap();
     let api = ready["details"]["api"].as_str().unwrap();
     let url = format!("http://{api}/api/v1/admin/deals/{unknown}/check-in");
@@ -182,6 +182,8 @@ async fn problems_are_problems() {
         .send()
         .await
         .unwrap();
-    assert_eq!(response.status(), 404);
+    assert_eq!(response.status(), 401);
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["type"], "/problems/token-missing");
     assert!(node.terminate().await.unwrap().success());
 }

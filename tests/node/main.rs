@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod entity;
+mod explain;
 mod faults;
 mod js_buyer;
 mod kill;
@@ -10,6 +11,7 @@ mod nginx;
 #[path = "../support/rpc_proxy.rs"]
 mod rpc_proxy;
 mod shutdown;
+mod steps;
 mod trade;
 
 use std::{path::Path, time::Duration};

@@ -72,7 +72,7 @@ async fn nginx(dir: &Path, upstream: &str, port: u16) -> Child {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn curl_reaches_the_public_part_over_tls_and_nothing_else() {
+async fn curl_reaches_the_api_over_tls_and_nothing_else() {
     let world = world().await;
     let mut node = start(&world, &world.node_config()).await;
     let buyer = world.buyer().await.unwrap();
@@ -137,7 +137,14 @@ async fn curl_reaches_the_public_part_over_tls_and_nothing_else() {
         "one public event per status: {body}"
     );
 
-    for hidden in ["/api/v1/admin/deals", "/metrics", "/"] {
+    // The admin routes are reachable, and ask for a token.
+    let (code, body) = curl("/api/v1/admin/deals".into()).await.unwrap();
+    assert_eq!(code, "401");
+    assert!(body.contains("/problems/token-missing"), "{body}");
+    let (code, _) = curl("/openapi.json".into()).await.unwrap();
+    assert_eq!(code, "200");
+
+    for hidden in ["/ready", "/metrics", "/"] {
         assert_eq!(curl(hidden.into()).await.unwrap().0, "404", "{hidden}");
     }
     nginx.kill().await.unwrap();

@@ -1,10 +1,15 @@
 //! SIGTERM ends the node in order; a second one ends it at once; neither loses anything.
 
-use rustix::process::Signal;
-use serde_json::Value;
-use tradewind::demo::Trader;
+use rustix::process::{Pid, Signal};
+use serde_json::{Value, json};
+use tradewind::{
+    api::Control,
+    config::Config,
+    demo::{NodeProcess, Trader, World},
+    market::DealStatus,
+};
 
-use crate::{start, world};
+use crate::{start, steps, until, world};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_exits_zero_and_the_next_start_goes_on() {
@@ -55,5 +60,106 @@ async fn told_twice_it_ends_at_once() {
     // Two signals can arrive as one; then the exit was an orderly one.
     assert!(matches!(exit.code(), Some(130 | 0)), "{exit}");
     let mut node = start(&world, &world.node_config()).await;
+    assert!(node.terminate().await.unwrap().success());
+}
+
+/// Told to end in the middle of the loop, after each of its steps: it ends in order, and goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_in_the_middle_of_the_loop_exits_zero_and_the_deal_is_served_once() {
+    let world = world().await;
+    let config = steps::patient(&world);
+    let mut node = start(&world, &config).await;
+    let mut buyer = world.buyer().await.unwrap();
+
+    // After the request; whether it was answered yet or not, it is answered once.
+    let request = steps::ask(&world, &mut buyer).await;
+    node = again(&world, &config, node).await;
+    let offer = steps::accept(&mut buyer, &request).await;
+
+    // After the deal, and after one that was made while it was down.
+    node = again(&world, &config, node).await;
+    let request = steps::ask(&world, &mut buyer).await;
+    let (id, offers) = (request.id, steps::offers(&mut buyer, &request).await);
+    assert!(node.terminate().await.unwrap().success());
+    let second = offers.first().unwrap();
+    buyer.accept(second, &second.payment[0]).await.unwrap();
+    node = start(&world, &config).await;
+    for offer in [&offer, second] {
+        steps::recorded(&node.control, offer.id, DealStatus::Claimed).await;
+        steps::check_in(&node.control, &buyer, offer.id).await;
+    }
+
+    // After check-in.
+    node = again(&world, &config, node).await;
+    for offer in [&offer, second] {
+        steps::recorded(&node.control, offer.id, DealStatus::CheckedIn).await;
+        steps::fly(&world, offer).await;
+    }
+    for offer in [&offer, second] {
+        steps::recorded(&node.control, offer.id, DealStatus::CheckedOut).await;
+    }
+    let events = steps::events(&node.control).await;
+    let of = |kind: &str, subject: &str| {
+        let both = |e: &&Value| e["type"] == kind && e["subject"] == subject;
+        events.iter().filter(both).count()
+    };
+    for request in [offer.request.id, id] {
+        assert_eq!(of("request.offered", &request.to_string()), 1);
+    }
+    for offer in [&offer, second] {
+        let id = offer.id.to_string();
+        assert_eq!(of("tx.sent", &id), 3);
+        assert_eq!(of("deal.claimed", &id), 1);
+        assert_eq!(of("deal.checked_out", &id), 1);
+    }
+    assert!(node.terminate().await.unwrap().success());
+}
+
+/// SIGTERM, exit 0, and the next start.
+async fn again(world: &World, config: &Config, mut node: NodeProcess) -> NodeProcess {
+    let exit = node.terminate().await.unwrap();
+    assert!(exit.success(), "{exit}");
+    start(world, config).await
+}
+
+/// The chain does not answer, so that an order hangs and the drain with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn told_twice_while_it_drains_it_ends_at_once_and_loses_nothing() {
+    let world = world().await;
+    let config = steps::patient(&world);
+    let mut node = start(&world, &config).await;
+    let mut buyer = world.buyer().await.unwrap();
+    let offer = steps::book(&world, &mut buyer).await;
+    steps::recorded(&node.control, offer.id, DealStatus::Claimed).await;
+
+    let anvil = Pid::from_raw(world.chain.pid() as i32).unwrap();
+    let voucher = format!("0x{}", hex::encode(buyer.voucher(offer.id).unwrap()));
+    let path = format!("/api/v1/admin/deals/{}/check-in", offer.id);
+    rustix::process::kill_process(anvil, Signal::STOP).unwrap();
+    let order = {
+        let control = Control::at(world.node_data_dir().join("control.sock")).unwrap();
+        let body = json!({ "signature": voucher });
+        tokio::spawn(async move { control.post(&path, &body).await })
+    };
+    // The order is under way once the node asks the chain for it; a moment more is enough either way.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    node.signal(Signal::TERM).unwrap();
+    until("draining", || async {
+        let log = std::fs::read_to_string(world.node_log()).unwrap();
+        log.contains("draining").then_some(())
+    })
+    .await;
+    node.signal(Signal::TERM).unwrap();
+    let exit = node.exit().await.unwrap();
+    rustix::process::kill_process(anvil, Signal::CONT).unwrap();
+    assert_eq!(exit.code(), Some(130), "{exit}");
+    let _ = order.await;
+
+    let mut node = start(&world, &config).await;
+    steps::recorded(&node.control, offer.id, DealStatus::Claimed).await;
+    steps::check_in(&node.control, &buyer, offer.id).await;
+    steps::on_chain(&buyer, offer.id, DealStatus::CheckedIn).await;
+    steps::fly(&world, &offer).await;
+    steps::recorded(&node.control, offer.id, DealStatus::CheckedOut).await;
     assert!(node.terminate().await.unwrap().success());
 }

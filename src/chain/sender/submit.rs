@@ -144,8 +144,10 @@ impl Inner {
                     self.changed(&tx);
                     return Ok(tx);
                 }
-                // Another owner of the same store was first; read again what it left.
-                Err(CommitError::Refused(p)) if is_ours(&p) => {}
+                // Another owner of the same store was first; read again what it left. A condition of the
+                // caller's about another transaction is the caller's to look at.
+                Err(CommitError::Refused(p))
+                    if is_ours(&p) && !batch.preconditions.contains(&p) => {}
                 Err(other) => return Err(refused(other)),
             }
         }

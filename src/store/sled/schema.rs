@@ -10,6 +10,8 @@ use crate::store::{IndexValue, StoreError};
 const STEPS: &[&str] = &[
     include_str!("../../../migrations/sled/0001.toml"),
     include_str!("../../../migrations/sled/0002.toml"),
+    include_str!("../../../migrations/sled/0003.toml"),
+    include_str!("../../../migrations/sled/0004.toml"),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

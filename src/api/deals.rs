@@ -1,0 +1,203 @@
+//! `/api/v1/admin/deals`: the deals made on our offers, and the supplier's steps on them. A step answers with its
+//! transaction: 202 while it is under way, 200 once it is mined (see `wait`). Asked again, a step that is under
+//! way or was taken answers with the same transaction.
+
+use alloy::primitives::{Address, B256};
+use axum::{Json, extract::State, response::Response};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Api, Problem,
+    extract::{Body, By, InPath, Params},
+    page::{Page, PageParams, page},
+    parse_id, signature,
+    transactions::{TransactionView, WaitParams},
+};
+use crate::{
+    deals::{DealRecord, Seen},
+    market::DealStatus,
+    store::{IndexValue, Query, Record},
+};
+
+pub fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(get))
+        .routes(routes!(check_in))
+}
+
+/// A deal as the node's records have it, which is as the chain's logs told it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DealView {
+    /// Of its offer, too.
+    #[schema(value_type = String)]
+    pub id: B256,
+    /// `Created`, `Claimed`, `Rejected`, `Refunded`, `Cancelled`, `CheckedIn`, `CheckedOut` or `Disputed`.
+    #[schema(value_type = String)]
+    pub status: DealStatus,
+    #[schema(value_type = String)]
+    pub buyer: Address,
+    /// In the asset's smallest unit.
+    pub price: String,
+    /// The token that it is paid in.
+    #[schema(value_type = String)]
+    pub asset: Address,
+    /// When the deal was made; null for a time outside of the calendar, here and below.
+    pub created: Option<Timestamp>,
+    pub check_in: Option<Timestamp>,
+    pub check_out: Option<Timestamp>,
+    /// Every status it was seen in, oldest first.
+    pub history: Vec<SeenView>,
+}
+
+/// A status as a log told it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SeenView {
+    #[schema(value_type = String)]
+    pub status: DealStatus,
+    /// Of the block.
+    pub time: Option<Timestamp>,
+    pub block: u64,
+    #[schema(value_type = String)]
+    pub transaction: B256,
+}
+
+impl From<DealRecord> for DealView {
+    fn from(d: DealRecord) -> Self {
+        let terms = &d.terms;
+        Self {
+            id: d.id,
+            status: d.status,
+            buyer: terms.buyer,
+            price: terms.price.to_string(),
+            asset: terms.asset,
+            created: time(terms.created.saturating_to()),
+            check_in: time(terms.offer.check_in.saturating_to()),
+            check_out: time(terms.offer.check_out.saturating_to()),
+            history: d.history.into_iter().map(SeenView::from).collect(),
+        }
+    }
+}
+
+impl From<Seen> for SeenView {
+    fn from(s: Seen) -> Self {
+        Self {
+            status: s.status,
+            time: time(s.time),
+            block: s.block,
+            transaction: s.transaction,
+        }
+    }
+}
+
+/// None for a time outside of the calendar.
+pub fn time(unix: u64) -> Option<Timestamp> {
+    Timestamp::from_second(i64::try_from(unix).ok()?).ok()
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Filter {
+    /// Only deals in this status, for example `Claimed`.
+    #[param(value_type = Option<String>)]
+    status: Option<DealStatus>,
+    /// Only deals made then or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<Timestamp>,
+    /// Only deals made then or earlier.
+    #[param(value_type = Option<String>, format = DateTime)]
+    to: Option<Timestamp>,
+    /// Entries at most: 1 to 200, 50 by default.
+    limit: Option<usize>,
+    /// The `next` of the page before.
+    after: Option<String>,
+}
+
+/// List the deals
+///
+/// By the time they were made, newest first.
+#[utoipa::path(get, path = "", tag = "deals", params(Filter), responses(
+    (status = 200, description = "A page of deals.", body = Page<DealView>),
+    (status = 400, description = "`bad-query`, `bad-cursor`"),
+))]
+async fn list(
+    State(api): State<Api>,
+    Params(filter): Params<Filter>,
+) -> Result<Json<Page<DealView>>, Problem> {
+    let unix = |t: Timestamp| IndexValue::Number(u64::try_from(t.as_second()).unwrap_or(0));
+    let query = Query {
+        column: Some("created".to_owned()),
+        from: filter.from.map(unix),
+        to: filter.to.map(unix),
+        ..Query::all(DealRecord::TABLE, 0)
+    };
+    let paging = PageParams {
+        limit: filter.limit,
+        after: filter.after,
+    };
+    let keep = |d: &DealRecord| filter.status.is_none_or(|status| status == d.status);
+    Ok(Json(
+        page(&*api.store, query.reversed(), &paging, keep, |d| {
+            d.value.into()
+        })
+        .await?,
+    ))
+}
+
+/// Get a deal
+#[utoipa::path(get, path = "/{id}", tag = "deals", params(("id" = String, Path)), responses(
+    (status = 200, description = "The deal.", body = DealView),
+    (status = 400, description = "`bad-id`"),
+    (status = 404, description = "`not-found`"),
+))]
+async fn get(
+    State(api): State<Api>,
+    InPath(id): InPath<String>,
+) -> Result<Json<DealView>, Problem> {
+    Ok(Json(find(&api, &id).await?.into()))
+}
+
+pub async fn find(api: &Api, id: &str) -> Result<DealRecord, Problem> {
+    let id = parse_id(id)?;
+    let found = api.deals.get(id).await?;
+    found.ok_or_else(|| Problem::not_found(format!("no deal {id} of this supplier is known")))
+}
+
+/// The buyer is there.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CheckInBody {
+    /// The buyer's signature over Voucher(deal, buyer), 65 bytes in 0x-hex.
+    signature: String,
+}
+
+/// Check a deal in
+///
+/// With the buyer's voucher signature. The deal must be Claimed.
+#[utoipa::path(post, path = "/{id}/check-in", tag = "deals", request_body = CheckInBody,
+    params(("id" = String, Path), WaitParams),
+    responses(
+        (status = 200, description = "The transaction, at its end.", body = TransactionView),
+        (status = 202, description = "The transaction, under way.", body = TransactionView),
+        (status = 400, description = "`bad-id`, `bad-body`, `bad-signature`"),
+        (status = 404, description = "`not-found`"),
+        (status = 409, description = "`deal-status` (see `deal_status`), `would-revert`"),
+        (status = 422, description = "`voucher-signature`: not the buyer's."),
+        (status = 503, description = "`chain-unavailable`"),
+    ))]
+async fn check_in(
+    State(api): State<Api>,
+    By(actor): By,
+    InPath(id): InPath<String>,
+    Params(wait): Params<WaitParams>,
+    Body(body): Body<CheckInBody>,
+) -> Result<Response, Problem> {
+    let id = parse_id(&id)?;
+    let signature = signature(&body.signature)?;
+    let sent = api.deals.check_in(id, &signature).await?;
+    api.acted(&actor, "deal.check-in", &id.to_string()).await?;
+    wait.answer(&api, sent).await
+}
