@@ -3,18 +3,23 @@
 
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{Api, answering, deals, explain, items, jobs, offers, status, topics, transactions};
+use super::{
+    Api, answering, deals, entity, explain, items, jobs, offers, status, store, topics,
+    transactions,
+};
 
 /// Behind a door.
 pub fn routes() -> OpenApiRouter<Api> {
     let routes = OpenApiRouter::new()
         .nest("/answering", answering::routes())
         .nest("/deals", deals::routes())
+        .nest("/entity", entity::routes())
         .nest("/explain", explain::routes())
         .nest("/items", items::routes())
         .nest("/jobs", jobs::routes())
         .nest("/offers", offers::routes())
         .nest("/status", status::routes())
+        .nest("/store", store::routes())
         .nest("/topics", topics::routes())
         .nest("/transactions", transactions::routes());
     #[cfg(feature = "faults")]

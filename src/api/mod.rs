@@ -11,6 +11,7 @@ mod attempts;
 mod auth;
 mod control;
 mod deals;
+mod entity;
 mod events;
 mod explain;
 mod extract;
@@ -25,6 +26,7 @@ mod problem;
 mod serve;
 mod service;
 mod status;
+mod store;
 mod topics;
 mod transactions;
 
@@ -52,6 +54,7 @@ pub use serve::{BindError, BoundServer, bind_control, bind_public, metrics_route
 use crate::{
     access::{self, Access, Actor},
     catalog::Items,
+    chain::Registrar,
     config,
     deals::Deals,
     queue::Queue,
@@ -67,6 +70,8 @@ pub struct Api {
     pub attempts: Attempts,
     pub answering: Answering,
     pub deals: Deals,
+    /// With the entity owner's key, if the node has it.
+    pub registrar: Option<Registrar>,
     pub items: Items,
     pub queue: Queue,
     pub topics: Topics,
