@@ -42,7 +42,10 @@ impl JobFilter {
     fn keeps(&self, job: &Job) -> bool {
         self.kind.as_ref().is_none_or(|k| *k == job.spec.kind)
             && self.state.is_none_or(|s| s == job.state)
-            && self.key.as_ref().is_none_or(|k| job.spec.key.starts_with(k))
+            && self
+                .key
+                .as_ref()
+                .is_none_or(|k| job.spec.key.starts_with(k))
             && self.before.is_none_or(|t| job.created < t)
             && self.since.is_none_or(|t| job.created >= t)
     }
@@ -142,11 +145,7 @@ impl Queue {
     }
 
     /// [`Queue::retry`] for every job that is dead when its turn comes and that the filter keeps.
-    pub async fn retry_dead(
-        &self,
-        filter: &JobFilter,
-        note: &str,
-    ) -> Result<Retried, CommitError> {
+    pub async fn retry_dead(&self, filter: &JobFilter, note: &str) -> Result<Retried, CommitError> {
         let filter = JobFilter {
             state: Some(JobState::Dead),
             ..filter.clone()
@@ -155,7 +154,10 @@ impl Queue {
         let mut after = None;
         loop {
             let page = self.find(&filter, after, READ_AT_ONCE).await?;
-            let each = page.jobs.iter().map(|job| self.retry(job.id, note, Batch::new()));
+            let each = page
+                .jobs
+                .iter()
+                .map(|job| self.retry(job.id, note, Batch::new()));
             let mut done = stream::iter(each).buffer_unordered(AT_ONCE);
             while let Some(outcome) = done.next().await {
                 match outcome {

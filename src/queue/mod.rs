@@ -145,7 +145,9 @@ impl Builder {
         let sum = self.kinds.values().map(|k| k.limit).sum();
         let now = Instant::now();
         let rates = self.config.rate.iter();
-        let rates = rates.map(|(kind, rate)| (kind.clone(), Bucket::new(*rate, now))).collect();
+        let rates = rates
+            .map(|(kind, rate)| (kind.clone(), Bucket::new(*rate, now)))
+            .collect();
         let queue = Queue(Arc::new(Inner {
             store: self.store,
             clock: self.clock,
@@ -238,7 +240,14 @@ impl Queue {
                     let running = running.get(kind).copied().unwrap_or(0);
                     let limit = k.limit;
                     let paused = self.0.is_paused(kind);
-                    (kind.clone(), KindStatus { running, limit, paused })
+                    (
+                        kind.clone(),
+                        KindStatus {
+                            running,
+                            limit,
+                            paused,
+                        },
+                    )
                 })
                 .collect(),
         }

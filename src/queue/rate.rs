@@ -70,7 +70,10 @@ mod tests {
         let mut bucket = Bucket::new(rate, start);
         assert_eq!(bucket.room(start), 3);
         bucket.take(3);
-        assert_eq!((bucket.room(start), bucket.wait()), (0, Duration::from_millis(100)));
+        assert_eq!(
+            (bucket.room(start), bucket.wait()),
+            (0, Duration::from_millis(100))
+        );
         assert_eq!(bucket.room(at(99)), 0);
         assert_eq!(bucket.wait(), Duration::from_millis(1));
         assert_eq!(bucket.room(at(100)), 1);

@@ -25,13 +25,18 @@ pub struct Schedule(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     Every(Duration),
-    Cron { text: String, crontab: Box<cronexpr::Crontab> },
+    Cron {
+        text: String,
+        crontab: Box<cronexpr::Crontab>,
+    },
 }
 
 /// Why a schedule is none.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ScheduleError {
-    #[error("`{text}` is not a cron expression ({reason}); write five fields, for example `0 3 * * *` for 3 o'clock UTC")]
+    #[error(
+        "`{text}` is not a cron expression ({reason}); write five fields, for example `0 3 * * *` for 3 o'clock UTC"
+    )]
     Cron { text: String, reason: String },
     #[error("a job cannot come again every {0:?}; take 1 ms or more")]
     Interval(Duration),

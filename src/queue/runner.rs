@@ -71,7 +71,9 @@ impl Inner {
     /// How many jobs of a kind may start now by its rate.
     fn tokens(&self, kind: &str) -> usize {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.get_mut(kind).map_or(usize::MAX, |bucket| bucket.room(Instant::now()))
+        rates
+            .get_mut(kind)
+            .map_or(usize::MAX, |bucket| bucket.room(Instant::now()))
     }
 
     fn started(&self, kind: &str) {
@@ -112,7 +114,11 @@ async fn look(inner: &Arc<Inner>, beat: &Beat) -> Result<Round, StoreError> {
         .iter()
         .map(|(kind, k)| {
             let busy = running.get(kind).copied().unwrap_or(0);
-            let room = if inner.is_paused(kind) { 0 } else { inner.tokens(kind) };
+            let room = if inner.is_paused(kind) {
+                0
+            } else {
+                inner.tokens(kind)
+            };
             (kind.clone(), room.min(k.limit.saturating_sub(busy)))
         })
         .filter(|(_, room)| *room > 0)

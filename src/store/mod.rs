@@ -77,7 +77,11 @@ pub trait Store: Send + Sync + 'static {
                 return Ok(counts);
             }
             for job in jobs {
-                *counts.entry(job.spec.kind).or_default().entry(job.state).or_default() += 1;
+                *counts
+                    .entry(job.spec.kind)
+                    .or_default()
+                    .entry(job.state)
+                    .or_default() += 1;
             }
         }
     }

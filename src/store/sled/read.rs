@@ -197,7 +197,11 @@ pub(super) fn job_counts(
             let Some(row) = JobRow::decode_head(&bytes) else {
                 return Err(unreadable("jobs", hex::encode(&key), "not in a known form"));
             };
-            *counts.entry(row.kind).or_default().entry(row.state).or_default() += 1;
+            *counts
+                .entry(row.kind)
+                .or_default()
+                .entry(row.state)
+                .or_default() += 1;
         }
     }
     Ok(counts)
