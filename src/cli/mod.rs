@@ -8,6 +8,7 @@ mod config;
 mod coordinator;
 mod deals;
 mod demo;
+mod entity;
 mod explain;
 mod keygen;
 mod login;
@@ -54,6 +55,9 @@ enum Command {
     Pause(status::PauseArgs),
     /// Go on answering requests.
     Resume(target::Ask),
+    /// The supplier's entity in the market's registry (on chain, with the owner's key).
+    #[command(subcommand)]
+    Entity(entity::Command),
     /// Why a request got its offers or none, or a deal went the way it went.
     Explain(explain::Args),
     /// The transactions the node sent, and what to do about one that is stuck.
@@ -121,6 +125,7 @@ pub fn main() -> ExitCode {
             Command::Coordinator(args) => coordinator::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Deals(command) => deals::run(command).await,
+            Command::Entity(command) => entity::run(command).await,
             Command::Explain(args) => explain::run(args).await,
             Command::Tx(command) => tx::run(command).await,
             Command::Status(ask) => status::status(ask).await,
