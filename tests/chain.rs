@@ -1,8 +1,16 @@
 //! The chain room on a real chain: anvil with the market's own contracts.
 
+#[path = "network/proxy.rs"]
+mod proxy;
+#[path = "support/rpc_proxy.rs"]
+mod rpc_proxy;
 #[path = "chain/support.rs"]
 mod support;
 
+#[path = "chain/claims.rs"]
+mod claims;
+#[path = "chain/faults.rs"]
+mod faults;
 #[path = "chain/follower.rs"]
 mod follower;
 #[path = "chain/lifecycle.rs"]

@@ -49,12 +49,12 @@ pub use problem::Problem;
 pub use serve::{BindError, BoundServer, bind_control, bind_public, metrics_routes};
 
 use crate::{
-    access::Access,
+    access::{self, Access, Actor},
     catalog::Items,
     config,
     deals::Deals,
     requests::{Answering, Topics},
-    store::SharedStore,
+    store::{Batch, CommitError, SharedStore, StoreError},
 };
 
 /// What the handlers need; cheap to clone.
@@ -74,6 +74,21 @@ pub struct Api {
     /// Ends the streams.
     pub stopping: CancellationToken,
     pub config: config::Api,
+}
+
+impl Api {
+    /// Writes down who asked for what was committed elsewhere just now, where the audit could not be part of that
+    /// commit.
+    async fn acted(&self, by: &Actor, action: &str, subject: &str) -> Result<(), Problem> {
+        let mut batch = Batch::new();
+        access::acted(&mut batch, by, action, subject, serde_json::json!({}));
+        match self.store.commit(batch).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Store(e)) => Err(e.into()),
+            // It asks for nothing.
+            Err(CommitError::Refused(p)) => Err(StoreError::Misuse(p.to_string()).into()),
+        }
+    }
 }
 
 /// What the network may call: the admin routes by token alone.

@@ -134,6 +134,7 @@ mod tests {
             request: B256::repeat_byte(n % 3),
             expire,
             signed: jiff::Timestamp::UNIX_EPOCH,
+            kept: false,
             text: String::new(),
         }
     }

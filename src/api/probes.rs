@@ -100,6 +100,7 @@ pub async fn ready(
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
+    let loops: Vec<Value> = loops.iter().map(|l| with_reason(l, &degraded)).collect();
     let body = json!({
         "status": status,
         "phase": phase,
@@ -109,4 +110,16 @@ pub async fn ready(
         "details": api.lights.details(),
     });
     (code, Json(body)).into_response()
+}
+
+/// A loop with what troubles it and since when, if anything does.
+fn with_reason(l: &LoopHealth, degraded: &[Degraded]) -> Value {
+    let mut view = json!(l);
+    if l.state == LoopState::Dead {
+        view["reason"] = json!("it missed its beat, or gave up");
+    } else if let Some(trouble) = degraded.iter().find(|d| d.name == l.name) {
+        view["reason"] = json!(trouble.reason);
+        view["since"] = json!(trouble.since);
+    }
+    view
 }

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use crate::{
     access::{LoginError, TokenError},
     catalog::ItemError,
-    chain::SubmitError,
+    chain::{ReplaceError, SubmitError},
     deals::StepError,
     requests::TopicError,
     store::StoreError,
@@ -205,6 +205,24 @@ impl From<StepError> for Problem {
             }
             StepError::Submit(e) => e.into(),
             StepError::Store(e) => e.into(),
+        }
+    }
+}
+
+impl From<ReplaceError> for Problem {
+    fn from(e: ReplaceError) -> Self {
+        let detail = e.to_string();
+        match e {
+            ReplaceError::Unknown(_) => Self::not_found(detail),
+            ReplaceError::Settled { state, .. } => {
+                Self::new(StatusCode::CONFLICT, "transaction-settled", detail)
+                    .with("state", state.as_str())
+            }
+            ReplaceError::Stuck(_) => Self::new(StatusCode::CONFLICT, "not-replaced", detail),
+            ReplaceError::Chain(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "chain-unavailable", detail)
+            }
+            ReplaceError::Store(e) => e.into(),
         }
     }
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     Api, Problem,
-    extract::{InPath, Params},
+    extract::{By, InPath, Params},
     page::{Page, PageParams, page},
 };
 use crate::{
@@ -30,6 +30,8 @@ pub fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(list))
         .routes(routes!(get))
+        .routes(routes!(bump))
+        .routes(routes!(cancel))
 }
 
 /// A transaction of the node's signer.
@@ -41,7 +43,7 @@ pub struct TransactionView {
     pub deal: B256,
     /// `claim`, `check-in`, …
     pub step: String,
-    /// `sent`, `mined`, `confirmed`, `reverted` or `lost`.
+    /// `sent`, `mined`, `confirmed`, `reverted`, `lost` or `cancelled`.
     #[schema(value_type = String)]
     pub state: TransactionState,
     /// The newest hash, or the one that was mined.
@@ -55,6 +57,8 @@ pub struct TransactionView {
     pub nonce: u64,
     #[schema(value_type = String)]
     pub to: Address,
+    /// A transfer of nothing was put under its nonce; whichever is mined first ends it.
+    pub cancelling: bool,
     /// The limit of gas.
     pub gas: u64,
     pub gas_used: Option<u64>,
@@ -72,6 +76,7 @@ pub struct TransactionView {
 impl From<Transaction> for TransactionView {
     fn from(t: Transaction) -> Self {
         Self {
+            cancelling: t.is_cancelling(),
             id: t.id,
             deal: t.subject,
             step: t.step,
@@ -97,7 +102,7 @@ impl From<Transaction> for TransactionView {
 pub struct TransactionStatusView {
     pub id: Uuid,
     pub step: String,
-    /// `sent`, `mined`, `confirmed`, `reverted` or `lost`.
+    /// `sent`, `mined`, `confirmed`, `reverted`, `lost` or `cancelled`.
     #[schema(value_type = String)]
     pub state: TransactionState,
     #[schema(value_type = String)]
@@ -152,7 +157,7 @@ impl WaitParams {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Filter {
-    /// Only those in this state: `sent`, `mined`, `confirmed`, `reverted` or `lost`.
+    /// Only those in this state: `sent`, `mined`, `confirmed`, `reverted`, `lost` or `cancelled`.
     #[param(value_type = Option<String>)]
     state: Option<TransactionState>,
     /// Only those about this deal.
@@ -207,6 +212,48 @@ async fn get(
     InPath(id): InPath<Uuid>,
 ) -> Result<Json<TransactionView>, Problem> {
     Ok(Json(find(&api, id).await?.into()))
+}
+
+/// Offer more for a transaction
+///
+/// At once, instead of when it counts as stuck.
+#[utoipa::path(post, path = "/{id}/bump", tag = "transactions", params(("id" = Uuid, Path)), responses(
+    (status = 202, description = "The better offer is on its way.", body = TransactionView),
+    (status = 400, description = "`bad-path`"),
+    (status = 404, description = "`not-found`"),
+    (status = 409, description = "`transaction-settled` (see `state`), `not-replaced`"),
+    (status = 503, description = "`chain-unavailable`"),
+))]
+async fn bump(
+    State(api): State<Api>,
+    By(actor): By,
+    InPath(id): InPath<Uuid>,
+) -> Result<(StatusCode, Json<TransactionView>), Problem> {
+    let sent = api.deals.sender.bump(id).await?;
+    api.acted(&actor, "transaction.bump", &id.to_string())
+        .await?;
+    Ok((StatusCode::ACCEPTED, Json(sent.into())))
+}
+
+/// Cancel a transaction
+///
+/// Puts a transfer of nothing under its nonce; whichever is mined first ends it. The step it took is tried again.
+#[utoipa::path(post, path = "/{id}/cancel", tag = "transactions", params(("id" = Uuid, Path)), responses(
+    (status = 202, description = "The replacement is on its way.", body = TransactionView),
+    (status = 400, description = "`bad-path`"),
+    (status = 404, description = "`not-found`"),
+    (status = 409, description = "`transaction-settled` (see `state`), `not-replaced`"),
+    (status = 503, description = "`chain-unavailable`"),
+))]
+async fn cancel(
+    State(api): State<Api>,
+    By(actor): By,
+    InPath(id): InPath<Uuid>,
+) -> Result<(StatusCode, Json<TransactionView>), Problem> {
+    let sent = api.deals.sender.cancel(id).await?;
+    api.acted(&actor, "transaction.cancel", &id.to_string())
+        .await?;
+    Ok((StatusCode::ACCEPTED, Json(sent.into())))
 }
 
 pub async fn find(api: &Api, id: Uuid) -> Result<Transaction, Problem> {

@@ -28,7 +28,7 @@ pub use follower::{CURSOR, DealReader, Effects, EffectsError, Follower, Follower
 pub use key::{KeyError, load_signer};
 pub use log::{MarketEvent, MarketLog};
 pub use revert::{Fault, Revert};
-pub use sender::{Intent, Sender, SubmitError, Transaction, TransactionState};
+pub use sender::{Intent, ReplaceError, Sender, SubmitError, Transaction, TransactionState};
 
 /// Chooses the process's TLS implementation. Every connection made here asks for it; calling it again
 /// changes nothing.

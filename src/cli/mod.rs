@@ -16,6 +16,7 @@ mod secret_file;
 mod status;
 mod target;
 mod topics;
+mod tx;
 mod words;
 
 use std::process::ExitCode;
@@ -64,6 +65,9 @@ enum Command {
     Login(login::Args),
     /// Buy something: ask, take the cheapest offer, pay. For trying a node out.
     Buy(buy::Args),
+    /// The transactions the node sent, and what to do about one that is stuck.
+    #[command(subcommand)]
+    Tx(tx::Command),
 }
 
 /// A failed command: what to print, and the exit code.
@@ -127,6 +131,7 @@ pub fn main() -> ExitCode {
             Command::Keygen(args) => keygen::run(args),
             Command::Login(args) => login::run(args).await,
             Command::Buy(args) => buy::run(args).await,
+            Command::Tx(command) => tx::run(command).await,
         }
     });
     // What still hangs (a blocked read of a dead disk) must not hold up the exit.

@@ -41,6 +41,8 @@ pub struct Chain {
     pub chunk: u64,
     /// Longest wait for one answer; under 10 s.
     pub rpc_timeout: Span,
+    /// With several endpoints: one that is more than so many blocks behind another is not gone by.
+    pub max_lag: u64,
     /// Most ever offered per gas, in gwei, base fee and tip together.
     pub max_fee_gwei: u64,
     /// Most ever offered as tip per gas, in gwei.
@@ -74,6 +76,7 @@ impl Default for Chain {
             poll: Span::secs(2),
             chunk: 2_000,
             rpc_timeout: Span::secs(5),
+            max_lag: 5,
             max_fee_gwei: 500,
             max_tip_gwei: 50,
             gas_margin_percent: 50,

@@ -5,7 +5,7 @@ use futures::future::join_all;
 use serde_json::json;
 use tradewind::{
     base::{Span, ids},
-    chain::{Intent, SubmitError, TransactionState},
+    chain::{Intent, ReplaceError, SubmitError, TransactionState},
     store::{Batch, NewJob, Precondition},
 };
 
@@ -210,6 +210,9 @@ async fn a_foreign_sender_on_the_key_is_noticed() {
             .len(),
         1
     );
+    let named = format!("signer {}", sender.address());
+    assert!(stage.degraded().contains(&named));
+    assert_eq!(stage.events("tx.foreign").await.len(), 1);
     // The next one steps over it.
     let next = submit(&sender, harmless(&stage, 2)).await;
     done(&sender, &next).await;
@@ -280,8 +283,98 @@ async fn a_nonce_that_nobody_has_is_filled() {
     until("every nonce used", settled).await;
     until("the transaction mined again", || async {
         let now = sender.get(far.id).await.unwrap().unwrap();
-        now.state.succeeded() && stage.degraded().is_empty()
+        let named = stage.degraded();
+        now.state.succeeded() && named.iter().all(|name| name.starts_with("signer "))
     })
     .await;
+    stage.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn one_that_is_cancelled_leaves_its_nonce_to_nothing_and_enqueues_its_job() {
+    let stage = Stage::new().await;
+    stage.chain.automine(false).await.unwrap();
+    let sender = stage.sender(&stage.chain.accounts.buyer);
+    let mut told = sender.subscribe();
+    let job = NewJob::new("deal", "deal:test:cancelled", json!({}));
+    let tx = submit(&sender, harmless(&stage, 1).on_failure(job)).await;
+    let next = submit(&sender, harmless(&stage, 2)).await;
+    let bumped = sender.bump(tx.id).await.unwrap();
+    assert!(bumped.max_fee * 8 >= tx.max_fee * 9 && bumped.hashes.len() == 2);
+    let cancelled = sender.cancel(tx.id).await.unwrap();
+    assert!(cancelled.is_cancelling());
+    // Bumped further, it is still a transfer of nothing.
+    assert!(sender.bump(tx.id).await.unwrap().cancels.len() == 2);
+    let listed = sender.list(Some(TransactionState::Sent), 10).await.unwrap();
+    assert_eq!(
+        listed.iter().map(|t| t.id).collect::<Vec<_>>(),
+        [next.id, tx.id]
+    );
+    stage.chain.mine(1).await.unwrap();
+    stage.chain.automine(true).await.unwrap();
+    let ended = sender.wait(tx.id, LIMIT).await.unwrap().unwrap();
+    assert_eq!(ended.state, TransactionState::Cancelled, "{ended:?}");
+    done(&sender, &next).await;
+    let jobs = stage
+        .store
+        .jobs(Some("deal"), None, None, 10)
+        .await
+        .unwrap();
+    assert_eq!(jobs.len(), 1);
+    assert!(matches!(
+        sender.cancel(tx.id).await,
+        Err(ReplaceError::Settled {
+            state: TransactionState::Cancelled,
+            ..
+        })
+    ));
+    assert!(matches!(
+        sender.bump(ids::new_id()).await,
+        Err(ReplaceError::Unknown(_))
+    ));
+    let mut states = Vec::new();
+    while let Ok(change) = told.try_recv() {
+        if change.id == tx.id {
+            states.push((change.state, change.hashes.len()));
+        }
+    }
+    use TransactionState::{Cancelled, Sent};
+    assert_eq!(
+        states,
+        [(Sent, 1), (Sent, 2), (Sent, 3), (Sent, 4), (Cancelled, 4)]
+    );
+    stage.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_price_above_the_cap_is_named_and_heals() {
+    let stage = Stage::with(|c| {
+        c.stuck_after = Span::millis(200);
+        c.resend_after = Span::millis(200);
+        c.max_fee_gwei = 20;
+        c.max_tip_gwei = 2;
+    })
+    .await;
+    stage.chain.automine(false).await.unwrap();
+    let sender = stage.sender(&stage.chain.accounts.buyer);
+    let tx = submit(&sender, harmless(&stage, 1)).await;
+    until("the cap named", || async {
+        stage.chain.next_base_fee(60_000_000_000).await.unwrap();
+        stage.chain.mine(1).await.unwrap();
+        let degraded = stage.tasks.register.degraded();
+        degraded
+            .iter()
+            .any(|d| d.name.starts_with("sender ") && d.reason.contains("max_fee_gwei"))
+    })
+    .await;
+    let at_cap = sender.get(tx.id).await.unwrap().unwrap();
+    assert!(at_cap.max_fee <= 20_000_000_000, "{at_cap:?}");
+    until("mined once the price is down", || async {
+        stage.chain.next_base_fee(1_000_000_000).await.unwrap();
+        stage.chain.mine(1).await.unwrap();
+        sender.get(tx.id).await.unwrap().unwrap().state.succeeded()
+    })
+    .await;
+    until("no trouble", || async { stage.degraded().is_empty() }).await;
     stage.tasks.stop().await;
 }

@@ -31,6 +31,11 @@ use tradewind::{
 
 pub const LIMIT: Duration = Duration::from_secs(60);
 
+/// For the wires that this program shares with another.
+pub fn far() -> Duration {
+    LIMIT
+}
+
 /// What a test runs on. `home` goes last, after everything that writes there.
 pub struct Stage {
     pub chain: DevChain,

@@ -5,7 +5,10 @@ mod explain;
 mod faults;
 mod js_buyer;
 mod kill;
+mod many_deals;
 mod nginx;
+#[path = "../support/rpc_proxy.rs"]
+mod rpc_proxy;
 mod shutdown;
 mod steps;
 mod trade;

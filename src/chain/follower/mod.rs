@@ -7,12 +7,15 @@
 //! only wakes it.
 //!
 //! Failure: it never ends on an error. It names the trouble (`follower` in the health register), waits
-//! with backoff and goes on where the cursor stands. What it cannot notice: a single endpoint that leaves
-//! logs out.
+//! with backoff and goes on where the cursor stands. With several endpoints, one that is behind is left for
+//! the next, and one that leaves logs out is noticed and named, since a second one is asked for the same.
+//! What it cannot notice: a single endpoint that leaves logs out.
 
 mod back;
+mod compare;
 mod range;
 mod trail;
+mod views;
 mod wake;
 mod walk;
 

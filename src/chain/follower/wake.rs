@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use alloy::providers::{Provider, ProviderBuilder, WsConnect};
 use reqwest::Url;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast::error::RecvError};
 
 use crate::{
     base::Backoff,
@@ -13,6 +13,11 @@ use crate::{
 };
 
 const RECONNECT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+
+/// A websocket silent for this long is asked something; with the time it has to answer, a dead one is named
+/// within 10 s.
+const PING: Duration = Duration::from_secs(3);
+const PONG: Duration = Duration::from_secs(5);
 
 pub(super) fn start(url: String, timeout: Duration, wake: Arc<Notify>, tasks: &Tasks) {
     install_crypto();
@@ -61,18 +66,25 @@ async fn listen(
         Ok::<_, alloy::transports::TransportError>((provider, blocks))
     };
     let subscribed = beat.wait("the websocket", tokio::time::timeout(timeout, subscribe));
-    let (_provider, mut blocks) = match subscribed.await {
+    let (provider, mut blocks) = match subscribed.await {
         Ok(Ok(parts)) => parts,
         Ok(Err(_)) => return ("cannot subscribe to new blocks".to_owned(), false),
         Err(_) => return (format!("no answer within {timeout:?}"), false),
     };
     beat.register().clear(name);
     loop {
-        match beat.wait("a new block", blocks.recv()).await {
-            Ok(_) => wake.notify_one(),
-            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => wake.notify_one(),
-            Err(tokio::sync::broadcast::error::RecvError::Closed) => {
-                return ("the connection ended".to_owned(), true);
+        let heard = beat.wait("a new block", tokio::time::timeout(PING, blocks.recv()));
+        match heard.await {
+            Ok(Ok(_) | Err(RecvError::Lagged(_))) => wake.notify_one(),
+            Ok(Err(RecvError::Closed)) => return ("the connection ended".to_owned(), true),
+            // Silence may be a quiet chain or a wire cut without a word: only an answer tells.
+            Err(_) => {
+                let asked = tokio::time::timeout(timeout.min(PONG), provider.get_block_number());
+                match beat.wait("the websocket", asked).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_)) => return ("the connection ended".to_owned(), true),
+                    Err(_) => return ("it went silent".to_owned(), true),
+                }
             }
         }
     }

@@ -14,8 +14,10 @@ use serde_json::json;
 
 use super::{
     CURSOR, EffectsError, FollowerStatus, Parts, Reader,
+    compare::Compared,
     range::{Range, asked_for_too_much},
     trail::{Mark, Trail},
+    views::{Views, look},
 };
 use crate::{
     chain::{ChainError, Head, MarketLog, contracts::Block, log, rpc::Question},
@@ -62,6 +64,8 @@ pub(super) struct Walk {
     range: Range,
     head: Option<Head>,
     confirmations: u64,
+    /// Times in a row that two endpoints told different blocks of one height.
+    pub(super) disagreements: u32,
 }
 
 impl Walk {
@@ -77,6 +81,7 @@ impl Walk {
             range: Range::new(config.chunk),
             head: None,
             confirmations: config.confirmations,
+            disagreements: 0,
         };
         if let Some(cursor) = cursor {
             let detail: Detail =
@@ -111,12 +116,8 @@ impl Walk {
 
     pub async fn step(&mut self, parts: &Parts, beat: &Beat) -> Result<Step, EffectsError> {
         let standing = self.trail.last();
-        let mut questions = vec![block_at("latest".to_owned())];
-        questions.extend(standing.map(|m| block_at(hex(m.number))));
-        let mut answers = parts.contracts.rpc().batch(&questions).await?.into_iter();
-        let head = read_block(answers.next())?
-            .ok_or_else(|| ChainError::Unexpected("the chain has no newest block".to_owned()))?;
-        let here = read_block(answers.next())?;
+        let views = look(parts, standing).await?;
+        let (head, here) = (views.lead.head, views.lead.here);
         self.head = Some(head);
 
         if let Some(mark) = standing
@@ -124,15 +125,15 @@ impl Walk {
         {
             return self.walk_back(parts, head).await;
         }
-        let Some(target) = head
-            .number
+        let Some(target) = views
+            .height()
             .checked_sub(parts.config.confirmations)
             .filter(|t| *t >= self.next)
         else {
             return self.note_time(parts, head).await;
         };
         let to = target.min(self.next.saturating_add(self.range.blocks() - 1));
-        let step = match self.take_in(parts, beat, head, to).await {
+        let step = match self.take_in(parts, beat, &views, to).await {
             Err(EffectsError::Chain(e)) if asked_for_too_much(&e) && self.range.refused() => {
                 tracing::info!(blocks = self.range.blocks(), reason = %e, "asking for fewer blocks");
                 return Ok(Step::More);
@@ -161,27 +162,29 @@ impl Walk {
         &mut self,
         parts: &Parts,
         beat: &Beat,
-        head: Head,
+        views: &Views,
         to: u64,
     ) -> Result<Step, EffectsError> {
-        let from = self.next;
+        let (from, head) = (self.next, views.lead.head);
         let at = parts.contracts.addresses();
         let standing = self.trail.last();
         // One batch, so one endpoint: it must know both ends of the range, or its "no logs" means nothing.
-        let mut questions = vec![
-            Question::new(
-                "eth_getLogs",
-                json!([{
-                    "address": [at.market, at.entities],
-                    "topics": [log::topics()],
-                    "fromBlock": hex(from),
-                    "toBlock": hex(to),
-                }]),
-            ),
-            block_at(hex(to)),
-        ];
+        let wanted = Question::new(
+            "eth_getLogs",
+            json!([{
+                "address": [at.market, at.entities],
+                "topics": [log::topics()],
+                "fromBlock": hex(from),
+                "toBlock": hex(to),
+            }]),
+        );
+        let mut questions = vec![wanted.clone(), block_at(hex(to))];
         questions.extend(standing.map(|m| block_at(hex(m.number))));
-        let mut answers = parts.contracts.rpc().batch(&questions).await?.into_iter();
+        let (said, witnessed) = tokio::join!(
+            parts.contracts.rpc().batch(&questions),
+            self.witness(parts, views, wanted, to)
+        );
+        let mut answers = said?.into_iter();
         let logs: Vec<Log> = match answers.next() {
             Some(answer) => answer.read()?,
             None => Vec::new(),
@@ -197,6 +200,9 @@ impl Walk {
             // The chain changed between two questions: look again.
             return Ok(Step::More);
         }
+        let Compared { logs, event } = self
+            .compare(parts, views, witnessed, logs, (from, &end))
+            .await?;
         let Some(logs) = self.read_logs(parts, logs, from, &end).await? else {
             return Ok(Step::More);
         };
@@ -210,6 +216,10 @@ impl Walk {
             };
             parts.effects.effects(&logs, &reader).await?
         };
+        if let Some(event) = event {
+            let chain = parts.contracts.chain_id().to_string();
+            batch.event("chain.disagreement", chain, event);
+        }
         beat.tick();
         let floor = to.saturating_sub(parts.config.horizon);
         for log in logs.iter().filter(|l| l.block >= floor) {
@@ -366,17 +376,19 @@ impl Walk {
     }
 }
 
-fn block_at(number: String) -> Question {
+pub(super) fn block_at(number: String) -> Question {
     Question::new("eth_getBlockByNumber", json!([number, false]))
 }
 
-fn read_block(answer: Option<crate::chain::rpc::Answer>) -> Result<Option<Head>, ChainError> {
+pub(super) fn read_block(
+    answer: Option<crate::chain::rpc::Answer>,
+) -> Result<Option<Head>, ChainError> {
     match answer {
         Some(answer) => Ok(answer.read::<Option<Block>>()?.map(Head::from)),
         None => Ok(None),
     }
 }
 
-fn hex(number: u64) -> String {
+pub(super) fn hex(number: u64) -> String {
     format!("{:#x}", U64::from(number))
 }

@@ -7,6 +7,7 @@
 //!
 //! All calls of one [`Rpc::batch`] are answered by the same endpoint, so they fit together.
 
+mod survey;
 mod wording;
 
 use std::{
@@ -34,6 +35,7 @@ const MAX_BATCH: usize = 100;
 /// How long an unhealthy endpoint is skipped, growing with every failure in a row.
 const SKIP: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
+#[derive(Clone)]
 pub(super) struct Question {
     pub method: &'static str,
     pub params: Value,
@@ -69,6 +71,8 @@ impl Answer {
 #[derive(Clone)]
 pub(super) struct Rpc(Arc<Inner>);
 
+pub(super) use survey::Told;
+
 struct Inner {
     endpoints: Vec<Endpoint>,
     timeout: Duration,
@@ -90,6 +94,9 @@ struct Health {
     verified: bool,
     failures: u32,
     skip_until: Option<Instant>,
+    /// It answers, but not what is so (it is behind, on a branch of its own). Asked last until it is
+    /// trusted again; an answer alone does not clear it.
+    doubted: bool,
 }
 
 impl Rpc {
@@ -141,13 +148,21 @@ impl Rpc {
     /// Many questions to one endpoint, answered in their order. Past `MAX_BATCH` they travel as several
     /// JSON-RPC batches, still to the same endpoint.
     pub async fn batch(&self, questions: &[Question]) -> Result<Vec<Answer>, ChainError> {
+        self.first(questions).await.map(|told| told.answers)
+    }
+
+    /// The answers of the first endpoint that has any.
+    async fn first(&self, questions: &[Question]) -> Result<Told, ChainError> {
         let mut last = None;
-        for endpoint in self.in_order() {
+        for n in self.in_order() {
+            let endpoint = &self.0.endpoints[n];
             match self.try_endpoint(endpoint, questions).await {
                 Ok(answers) => {
                     self.healthy(endpoint);
-                    self.0.metrics.rpc.add("ok", questions.len() as u64);
-                    return Ok(answers);
+                    return Ok(Told {
+                        endpoint: n,
+                        answers,
+                    });
                 }
                 Err(reason) => {
                     self.unhealthy(endpoint, &reason);
@@ -159,17 +174,21 @@ impl Rpc {
         Err(ChainError::Unreachable { endpoint, reason })
     }
 
-    /// Healthy endpoints in the configured order, then those being skipped, soonest first.
-    fn in_order(&self) -> Vec<&Endpoint> {
+    /// Healthy endpoints in the configured order, then those being skipped, soonest first, then the doubted.
+    fn in_order(&self) -> Vec<usize> {
         let now = Instant::now();
-        let mut order: Vec<(Option<Instant>, &Endpoint)> = self
+        let mut order: Vec<((bool, Option<Instant>), usize)> = self
             .0
             .endpoints
             .iter()
-            .map(|e| (e.health().skip_until.filter(|t| *t > now), e))
+            .enumerate()
+            .map(|(n, e)| {
+                let health = e.health();
+                ((health.doubted, health.skip_until.filter(|t| *t > now)), n)
+            })
             .collect();
-        order.sort_by_key(|(skip, _)| *skip);
-        order.into_iter().map(|(_, e)| e).collect()
+        order.sort_by_key(|(rank, _)| *rank);
+        order.into_iter().map(|(_, n)| n).collect()
     }
 
     async fn try_endpoint(
@@ -184,6 +203,7 @@ impl Rpc {
         for part in questions.chunks(MAX_BATCH) {
             answers.extend(self.send(endpoint, part).await?);
         }
+        self.0.metrics.rpc.add("ok", questions.len() as u64);
         Ok(answers)
     }
 
@@ -258,6 +278,9 @@ impl Rpc {
 
     fn healthy(&self, endpoint: &Endpoint) {
         let mut health = endpoint.health();
+        if health.doubted {
+            return;
+        }
         health.failures = 0;
         health.skip_until = None;
         drop(health);

@@ -45,20 +45,25 @@ impl Fees {
         }
     }
 
-    /// The fees of a replacement: at least 12.5 % above the old ones on both counts (nodes ask for 10 %),
-    /// and no less than what is usual now. `None`: the cap leaves no room for a valid replacement.
-    pub fn bump(self, now: Self, caps: Caps) -> Option<Self> {
-        let raise = |fee: u128| fee + fee.div_ceil(8).max(1);
+    /// The fees of a replacement, escalating with every one before it (`round` counts them): an eighth more
+    /// on both counts, then a quarter, a half, and double each time; nodes ask for a tenth. No less than what
+    /// is usual now. Where that is above the cap, as much as the cap allows; `None` when that is no valid
+    /// replacement.
+    pub fn bump(self, now: Self, caps: Caps, round: u32) -> Option<Self> {
+        let raise = |fee: u128, eighths: u128| fee + (fee.div_ceil(8) * eighths).max(1);
+        let eighths = 1 << round.min(3);
+        let wanted_tip = raise(self.max_tip, eighths).max(now.max_tip);
+        let wanted_fee = raise(self.max_fee, eighths)
+            .max(now.max_fee)
+            .max(wanted_tip);
         let bumped = Self {
-            max_fee: raise(self.max_fee).max(now.max_fee),
-            max_tip: raise(self.max_tip).max(now.max_tip),
+            max_fee: wanted_fee.min(caps.max_fee),
+            // The tip's own cap is for the first offer; what a replacement needs is bounded by the fee's.
+            max_tip: wanted_tip.min(caps.max_fee),
         };
-        // The tip's own cap is for the first offer; what a replacement needs is bounded by the fee's.
-        let bumped = Self {
-            max_fee: bumped.max_fee.max(bumped.max_tip),
-            ..bumped
-        };
-        (bumped.max_fee <= caps.max_fee).then_some(bumped)
+        let valid =
+            bumped.max_fee >= raise(self.max_fee, 1) && bumped.max_tip >= raise(self.max_tip, 1);
+        valid.then_some(bumped)
     }
 }
 
@@ -92,7 +97,7 @@ mod tests {
                 max_fee: fee,
                 max_tip: tip,
             };
-            let new = old.bump(now, CAPS).unwrap();
+            let new = old.bump(now, CAPS, 0).unwrap();
             assert!(new.max_fee * 8 >= fee * 9 && new.max_fee > fee);
             assert!(new.max_tip * 8 >= tip * 9 && new.max_tip > tip);
             assert!(new.max_tip <= new.max_fee);
@@ -102,11 +107,32 @@ mod tests {
             max_fee: 3 * GWEI,
             max_tip: GWEI,
         };
-        assert_eq!(old.bump(risen, CAPS).unwrap().max_fee, risen.max_fee);
+        assert_eq!(old.bump(risen, CAPS, 0).unwrap().max_fee, risen.max_fee);
         let at_cap = Fees {
             max_fee: 450 * GWEI,
             max_tip: GWEI,
         };
-        assert_eq!(at_cap.bump(now, CAPS), None);
+        assert_eq!(at_cap.bump(now, CAPS, 0), None);
+    }
+
+    #[test]
+    fn every_replacement_offers_a_larger_step_and_the_last_one_what_the_cap_allows() {
+        let now = Fees {
+            max_fee: 0,
+            max_tip: 0,
+        };
+        let mut fees = Fees {
+            max_fee: 8 * GWEI,
+            max_tip: GWEI,
+        };
+        let mut offers = vec![fees.max_fee / GWEI];
+        let mut round = 0;
+        while let Some(next) = fees.bump(now, CAPS, round) {
+            assert!(next.max_fee * 8 >= fees.max_fee * 9 && next.max_tip * 8 >= fees.max_tip * 9);
+            assert!(next.max_tip <= next.max_fee);
+            offers.push(next.max_fee / GWEI);
+            (fees, round) = (next, round + 1);
+        }
+        assert_eq!(offers, [8, 9, 11, 16, 33, 67, 135, 270, 500]);
     }
 }

@@ -3,21 +3,19 @@
 //! It happens when the chain forgot more than the reorganisation horizon (a restored node, a dev chain set
 //! back), or when the store was restored from an older copy.
 
-use alloy::primitives::{B256, Bytes};
+use alloy::primitives::B256;
 
 use super::{
     Inner, Intent, Transaction, TransactionState,
     fees::{Fees, USUAL_TIP},
+    replace::{TRANSFER_GAS, nothing},
     submit::Quote,
     watch::Row,
 };
 use crate::{
-    chain::{Call, Head},
+    chain::Head,
     store::{Batch, CommitError, Query, Record, fetch, fetch_all},
 };
-
-/// For a transfer of nothing; 21000 on most chains, more on some. What is not used costs nothing.
-const GAS: u64 = 60_000;
 
 impl Inner {
     /// Puts something under the nonce: what once had it, else a transfer of nothing to ourselves. The
@@ -43,19 +41,16 @@ impl Inner {
             "no transaction has the nonce the chain waits for; an empty one fills it"
         );
         let to = self.signer.address();
-        let call = Call {
-            to,
-            data: Bytes::new(),
-            what: "fill a nonce gap".to_owned(),
-        };
+        let call = nothing(to, "fill a nonce gap");
         let intent = Intent::named(
             B256::left_padding_from(to.as_slice()),
             format!("gap-{nonce}"),
             call,
         );
         let quote = Quote {
-            gas: GAS,
+            gas: TRANSFER_GAS,
             fees: Fees::suggest(head.base_fee.unwrap_or_default(), USUAL_TIP, self.caps),
+            count: nonce,
         };
         let tx = self
             .sign_new(&intent, &quote, nonce)

@@ -25,9 +25,34 @@ pub enum TransactionState {
     Reverted,
     /// Its nonce was used by a transaction that is not in this journal.
     Lost,
+    /// Its nonce was used, on request, by a transfer of nothing to ourselves.
+    Cancelled,
+}
+
+impl std::str::FromStr for TransactionState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| {
+                let known = Self::ALL.map(Self::as_str).join(", ");
+                format!("`{text}` is not a state of a transaction; there are {known}")
+            })
+    }
 }
 
 impl TransactionState {
+    pub const ALL: [Self; 6] = [
+        Self::Sent,
+        Self::Mined,
+        Self::Confirmed,
+        Self::Reverted,
+        Self::Lost,
+        Self::Cancelled,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sent => "sent",
@@ -35,6 +60,7 @@ impl TransactionState {
             Self::Confirmed => "confirmed",
             Self::Reverted => "reverted",
             Self::Lost => "lost",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -65,6 +91,9 @@ pub struct Transaction {
     pub hash: B256,
     /// Every hash it was ever sent under, newest last; replacements share the nonce.
     pub hashes: Vec<B256>,
+    /// Those of the hashes that are transfers of nothing, sent to cancel it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cancels: Vec<B256>,
     /// The signed bytes of the newest hash.
     pub raw: Bytes,
     pub gas: u64,
@@ -90,6 +119,11 @@ impl Transaction {
         format!("{subject}:{step}")
     }
 
+    /// It was asked to be cancelled: from then on its replacements are transfers of nothing.
+    pub fn is_cancelling(&self) -> bool {
+        !self.cancels.is_empty()
+    }
+
     /// What events tell of it.
     pub(super) fn told(&self) -> Value {
         json!({
@@ -98,6 +132,7 @@ impl Transaction {
             "signer": self.signer,
             "nonce": self.nonce,
             "hash": self.hash,
+            "max_fee": self.max_fee.to_string(),
             "block": self.block,
             "gas_used": self.gas_used,
             "error": self.error,

@@ -7,14 +7,16 @@
 //! the intent's `on_failure` job, if the end is not a success.
 //!
 //! Assumes that no other program sends with this key. One that does is noticed by the chain's count of
-//! transactions, and the ledger steps over it.
+//! transactions and named (`signer <address>`), and the ledger steps over it.
 //!
 //! Failure: an unreachable chain fails `submit` before anything is stored; afterwards it only delays.
 
 mod fees;
+mod foreign;
 mod gap;
 mod journal;
 mod press;
+mod replace;
 mod submit;
 mod watch;
 mod wire;
@@ -22,7 +24,7 @@ mod wire;
 use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::{Address, B256};
-use tokio::sync::{Mutex, Notify, watch as channel};
+use tokio::sync::{Mutex, Notify, broadcast, watch as channel};
 use uuid::Uuid;
 
 use self::{fees::Caps, submit::stands_for, wire::Handed};
@@ -34,10 +36,11 @@ use crate::{
     store::{
         Batch, NewJob, Precondition, Query, Record, SharedStore, StoreError, fetch, fetch_all,
     },
-    telemetry::{Metrics, Policy, Tasks},
+    telemetry::{Metrics, Policy, Tasks, health::Register},
 };
 
 pub use journal::{Transaction, TransactionState};
+pub use replace::ReplaceError;
 
 /// A step to be taken by a transaction.
 #[derive(Clone, Debug)]
@@ -119,7 +122,15 @@ struct Inner {
     work: Notify,
     /// Counts changes of rows, for those who wait for one.
     changed: channel::Sender<u64>,
+    /// Tells of every change, to whoever listens.
+    told: broadcast::Sender<Arc<Transaction>>,
+    register: Register,
+    /// When a foreign sender was last noticed.
+    foreign: std::sync::Mutex<Option<tokio::time::Instant>>,
 }
+
+/// Changes kept for a listener that is slow; beyond it, it is told how many it missed.
+const TOLD: usize = 1024;
 
 impl Sender {
     /// Starts the loop `sender <address>` in this group. Rows left by an earlier run are sent again.
@@ -142,6 +153,9 @@ impl Sender {
             turn: Mutex::new(false),
             work: Notify::new(),
             changed: channel::Sender::new(0),
+            told: broadcast::Sender::new(TOLD),
+            register: tasks.register.clone(),
+            foreign: std::sync::Mutex::new(None),
         }));
         let inner = sender.0.clone();
         tasks.spawn(name, Policy::default(), move |beat| {
@@ -185,7 +199,8 @@ impl Sender {
             other => other?,
         };
         let row = inner.journal(intent, quote, batch).await?;
-        if let Handed::Unreachable(reason) = inner.hand(&row).await {
+        let handed = inner.hand(&row).await;
+        if let Handed::Unreachable(reason) = handed {
             tracing::warn!(hash = %row.hash, %reason, "journaled, not yet sent");
         }
         inner.work.notify_one();
@@ -200,12 +215,42 @@ impl Sender {
             .map(|row| row.value))
     }
 
+    /// Transactions of this key, newest first, in one state or any.
+    pub async fn list(
+        &self,
+        state: Option<TransactionState>,
+        limit: usize,
+    ) -> Result<Vec<Transaction>, StoreError> {
+        let query = match state {
+            Some(state) => Query::equal(Transaction::TABLE, "state", state.as_str(), usize::MAX),
+            None => Query {
+                column: Some("nonce".to_owned()),
+                ..Query::all(Transaction::TABLE, usize::MAX)
+            },
+        };
+        let rows = fetch_all::<Transaction>(&*self.0.store, query).await?;
+        let mut list: Vec<_> = rows
+            .into_iter()
+            .map(|row| row.value)
+            .filter(|tx| tx.signer == self.address())
+            .collect();
+        list.sort_by_key(|tx| std::cmp::Reverse((tx.nonce, tx.created)));
+        list.truncate(limit);
+        Ok(list)
+    }
+
     pub async fn get(&self, id: Uuid) -> Result<Option<Transaction>, StoreError> {
         let query = Query::equal(Transaction::TABLE, "id", id.to_string(), 1);
         Ok(fetch_all::<Transaction>(&*self.0.store, query)
             .await?
             .pop()
             .map(|row| row.value))
+    }
+
+    /// Every change of a transaction from now on: sent, replaced, mined, confirmed, and every bad end. For
+    /// watching; what must not be missed is in the event log (`tx.…`).
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Transaction>> {
+        self.0.told.subscribe()
     }
 
     /// The transaction as it stands once it is settled, or when the time is over. `None`: no such id.
@@ -231,5 +276,13 @@ impl Sender {
             Ok(result) => result,
             Err(_) => self.get(id).await,
         }
+    }
+}
+
+impl Inner {
+    fn changed(&self, tx: &Transaction) {
+        self.changed.send_modify(|n| *n += 1);
+        // Nobody listening is no error.
+        let _ = self.told.send(Arc::new(tx.clone()));
     }
 }

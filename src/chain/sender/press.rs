@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::{
     Inner,
-    fees::{Fees, USUAL_TIP},
+    replace::Ask,
     watch::{Memory, Outcome, Row},
-    wire::{Handed, sign},
+    wire::Handed,
 };
 use crate::{chain::Head, telemetry::Beat};
 
@@ -53,7 +53,7 @@ impl Inner {
             beat.tick();
             if n == 0 && stuck {
                 memory.front = Some((first, Instant::now()));
-                if let Some(trouble) = self.replace(row, head).await? {
+                if let Some(trouble) = self.replace(row, head, Ask::Better).await? {
                     outcome.trouble = Some(trouble);
                 }
                 continue;
@@ -69,7 +69,7 @@ impl Inner {
             match self.hand(&row.value).await {
                 Handed::Accepted | Handed::NonceUsed => {}
                 Handed::Underpriced if n == 0 => {
-                    if let Some(trouble) = self.replace(row, head).await? {
+                    if let Some(trouble) = self.replace(row, head, Ask::Better).await? {
                         outcome.trouble = Some(trouble);
                     }
                 }
@@ -86,43 +86,5 @@ impl Inner {
             memory.handed.insert(id, Instant::now());
         }
         Ok(())
-    }
-
-    /// A better offer under the same nonce: journaled, then handed out. Returns what stands in its way.
-    async fn replace(&self, row: Row, head: &Head) -> Result<Option<String>, String> {
-        let mut tx = row.value;
-        let now = Fees::suggest(head.base_fee.unwrap_or_default(), USUAL_TIP, self.caps);
-        let old = Fees {
-            max_fee: tx.max_fee,
-            max_tip: tx.max_tip,
-        };
-        let Some(fees) = old.bump(now, self.caps) else {
-            return Ok(Some(format!(
-                "transaction {} is stuck, and chain.max_fee_gwei leaves no room for a better offer",
-                tx.hash
-            )));
-        };
-        let signed = sign(
-            &tx.call,
-            self.contracts.chain_id(),
-            tx.nonce,
-            tx.gas,
-            fees,
-            &*self.signer,
-        )?;
-        tx.hash = signed.hash;
-        tx.hashes.push(signed.hash);
-        tx.raw = signed.raw;
-        tx.max_fee = fees.max_fee;
-        tx.max_tip = fees.max_tip;
-        let handed = tx.clone();
-        self.write(tx, row.version, "tx.replaced", None).await?;
-        match self.hand(&handed).await {
-            Handed::Accepted | Handed::NonceUsed => Ok(None),
-            other => Ok(Some(format!(
-                "a better offer for nonce {} was not taken: {other:?}",
-                handed.nonce
-            ))),
-        }
     }
 }

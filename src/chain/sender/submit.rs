@@ -23,6 +23,8 @@ use crate::{
 pub(super) struct Quote {
     pub(super) gas: u64,
     pub(super) fees: Fees,
+    /// Transactions of the key that the chain has mined.
+    pub(super) count: u64,
 }
 
 /// Whether this row is the answer to asking for `call` (again), without asking the contract.
@@ -30,7 +32,10 @@ pub(super) fn stands_for(row: &Transaction, call: &Call) -> bool {
     match row.state {
         TransactionState::Sent => true,
         TransactionState::Mined => row.call == *call,
-        TransactionState::Confirmed | TransactionState::Reverted | TransactionState::Lost => false,
+        TransactionState::Confirmed
+        | TransactionState::Reverted
+        | TransactionState::Lost
+        | TransactionState::Cancelled => false,
     }
 }
 
@@ -56,10 +61,14 @@ impl Inner {
             Question::new("eth_estimateGas", json!([request, "latest"])),
             Question::new("eth_getBlockByNumber", json!(["latest", false])),
             Question::new("eth_maxPriorityFeePerGas", json!([])),
+            Question::new(
+                "eth_getTransactionCount",
+                json!([self.signer.address(), "latest"]),
+            ),
         ];
         let answers = self.contracts.rpc().batch(&questions).await?;
-        let Ok([simulated, estimate, block, tip]) = <[_; 4]>::try_from(answers) else {
-            return Err(ChainError::Unexpected("four questions, other answers".to_owned()).into());
+        let Ok([simulated, estimate, block, tip, count]) = <[_; 5]>::try_from(answers) else {
+            return Err(ChainError::Unexpected("five questions, other answers".to_owned()).into());
         };
         simulated
             .read::<Bytes>()
@@ -80,7 +89,8 @@ impl Inner {
             .ok_or_else(|| ChainError::Unexpected("the chain has no newest block".to_owned()))?;
         let tip = tip.read::<U128>().map_or(USUAL_TIP, |t| t.to());
         let fees = Fees::suggest(head.base_fee.unwrap_or_default(), tip, self.caps);
-        Ok(Quote { gas, fees })
+        let count: u64 = count.read::<U64>()?.to();
+        Ok(Quote { gas, fees, count })
     }
 
     /// Takes the next nonce, signs, and commits ledger, journal row and the caller's batch.
@@ -99,7 +109,17 @@ impl Inner {
             {
                 return self.join(row.value.clone(), batch).await;
             }
-            let ledger = self.ledger(&mut synced).await?;
+            if let Some(old) = &row
+                && old.value.call == intent.call
+                && old.value.signer == self.signer.address()
+                && old.value.state.succeeded()
+                && old.value.nonce >= quote.count
+            {
+                // The chain forgot it, deeper than a reorganisation is watched for: the same bytes again, or
+                // the step would be taken a second time under another nonce.
+                return self.revive(old.clone(), batch).await;
+            }
+            let ledger = self.ledger(&mut synced, quote.count).await?;
             let nonce = ledger.as_ref().map_or(0, |l| l.value.next);
             let tx = self.sign_new(&intent, &quote, nonce)?;
 
@@ -121,6 +141,7 @@ impl Inner {
             match self.store.commit(all).await {
                 Ok(_) => {
                     self.metrics.transactions.count("sent");
+                    self.changed(&tx);
                     return Ok(tx);
                 }
                 // Another owner of the same store was first; read again what it left. A condition of the
@@ -130,6 +151,26 @@ impl Inner {
                 Err(other) => return Err(refused(other)),
             }
         }
+    }
+
+    /// Makes a mined transaction that is on no branch any more wait for the chain again.
+    async fn revive(
+        &self,
+        row: Versioned<Transaction>,
+        batch: Batch,
+    ) -> Result<Transaction, SubmitError> {
+        let mut tx = row.value;
+        tracing::warn!(nonce = tx.nonce, hash = %tx.hash, "the chain forgot a transaction; it is sent again");
+        tx.state = TransactionState::Sent;
+        tx.block = None;
+        tx.gas_used = None;
+        let mut all = Batch::new();
+        all.update(&tx, row.version)?;
+        all.event("tx.unmined", tx.subject.to_string(), tx.told());
+        all.append(batch);
+        self.store.commit(all).await.map_err(refused)?;
+        self.changed(&tx);
+        Ok(tx)
     }
 
     /// A new row, signed.
@@ -158,6 +199,7 @@ impl Inner {
             state: TransactionState::Sent,
             hash: signed.hash,
             hashes: vec![signed.hash],
+            cancels: Vec::new(),
             raw: signed.raw,
             gas: quote.gas,
             max_fee: quote.fees.max_fee,
@@ -170,25 +212,31 @@ impl Inner {
         })
     }
 
-    /// The ledger; the first time, made or moved up to the chain's count.
+    /// The ledger, at `mined` (what the chain is known to have used) or above; the first time, made or moved
+    /// up to the chain's count.
     pub(super) async fn ledger(
         &self,
         synced: &mut bool,
+        mined: u64,
     ) -> Result<Option<Versioned<NonceLedger>>, SubmitError> {
         let signer = self.signer.address();
         let mut ledger = fetch::<NonceLedger>(&*self.store, &signer.to_string()).await?;
+        if ledger.as_ref().is_some_and(|l| l.value.next < mined) {
+            *synced = false;
+        }
         if !*synced {
             let count: U64 = self
                 .contracts
                 .rpc()
                 .ask("eth_getTransactionCount", json!([signer, "pending"]))
                 .await?;
-            let count: u64 = count.to();
+            let count = count.to::<u64>().max(mined);
             match &mut ledger {
                 Some(l) => {
                     if l.value.next < count {
                         tracing::warn!(%signer, ours = l.value.next, chain = count,
                             "the chain counts more transactions of this key than the ledger");
+                        self.foreign(l.value.next, count).await;
                         l.value.next = count;
                         // Stored now, so that later turns, which do not ask, start from it too.
                         let mut batch = Batch::new();

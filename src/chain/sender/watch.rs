@@ -64,6 +64,7 @@ pub(super) async fn run(inner: &Inner, beat: &Beat) {
     let trouble = beat.name().to_owned();
     while !beat.is_stopping() {
         beat.tick();
+        inner.forget_foreign();
         let round = beat.wait("the chain", round(inner, &mut memory, beat));
         let result = tokio::select! {
             result = round => result,
@@ -112,6 +113,7 @@ async fn round(inner: &Inner, memory: &mut Memory, beat: &Beat) -> Result<Outcom
     let mined = inner.rows(TransactionState::Mined).await.map_err(text)?;
     if sent.is_empty() && mined.is_empty() {
         *memory = Memory::default();
+        inner.look_for_foreign().await?;
         return Ok(Outcome::default());
     }
     sent.sort_by_key(|row| row.value.nonce);
@@ -217,7 +219,9 @@ impl Inner {
             // The head was asked for before the receipt, so it may be from before the block: check again.
             memory.checked = None;
             // A chain without receipt status (before Byzantium) does not exist any more; absent is success.
-            if receipt.status.is_none_or(|s| s == U64::from(1)) {
+            if row.value.cancels.contains(&receipt.transaction_hash) {
+                self.cancelled(row, &receipt).await?;
+            } else if receipt.status.is_none_or(|s| s == U64::from(1)) {
                 self.mined(row, &receipt).await?;
             } else {
                 self.reverted(row, &receipt).await?;
@@ -247,6 +251,17 @@ impl Inner {
         self.write(tx, row.version, "tx.reverted", job).await
     }
 
+    async fn cancelled(&self, row: Row, receipt: &Receipt) -> Result<(), String> {
+        let mut tx = row.value;
+        tx.state = TransactionState::Cancelled;
+        tx.hash = receipt.transaction_hash;
+        tx.block = Some(receipt.block_number.to());
+        tx.gas_used = Some(receipt.gas_used.to());
+        tx.error = Some("cancelled on request".to_owned());
+        let job = tx.on_failure.take();
+        self.write(tx, row.version, "tx.cancelled", job).await
+    }
+
     async fn lost(&self, row: Row) -> Result<(), String> {
         let mut tx = row.value;
         tx.state = TransactionState::Lost;
@@ -256,6 +271,7 @@ impl Inner {
         ));
         // The ledger is compared with the chain again before the next nonce is taken.
         *self.turn.lock().await = false;
+        self.foreign(tx.nonce, tx.nonce + 1).await;
         let job = tx.on_failure.take();
         self.write(tx, row.version, "tx.lost", job).await
     }
@@ -336,7 +352,7 @@ impl Inner {
                 let state = event.strip_prefix("tx.").unwrap_or(event);
                 self.metrics.transactions.count(state);
                 tracing::info!(step = tx.step, hash = %tx.hash, nonce = tx.nonce, event, "transaction");
-                self.changed.send_modify(|n| *n += 1);
+                self.changed(&tx);
                 Ok(())
             }
             // Another owner of the store got there first; the next round reads what it wrote.

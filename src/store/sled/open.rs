@@ -56,7 +56,7 @@ pub(super) struct Opened {
 impl Opened {
     /// What was flushed is on the disk: `fdatasync` of the file that holds the tree.
     pub fn sync(&self) -> io::Result<()> {
-        rustix::fs::fdatasync(&self.file).map_err(io::Error::from)
+        self.file.sync_data()
     }
 }
 
@@ -79,10 +79,22 @@ pub(super) fn open(
     }
     let lock = lock(&dir, data_dir)?;
     clear_torn(&tree_dir, &dir, |name| name.ends_with(".generating"))?;
+    let name = dir.join("id");
+    let named = match fs::read_to_string(&name) {
+        // An empty name is one that a power cut left at the very first open.
+        Ok(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(at(&name)(e)),
+    };
     let db = match open_tree(options, &tree_dir) {
         Ok(db) => db,
         // A snapshot only shortens the open; without one the tree is read back from its log.
         Err(::sled::Error::Corruption { .. }) if clear_torn(&tree_dir, &dir, |_| true)? > 0 => {
+            open_tree(options, &tree_dir).map_err(|e| unreadable(&dir, &e))?
+        }
+        // The name is written last at the first open: before it, nobody was ever told anything.
+        Err(::sled::Error::Corruption { .. }) if named.is_none() => {
+            unborn(&tree_dir, &dir)?;
             open_tree(options, &tree_dir).map_err(|e| unreadable(&dir, &e))?
         }
         Err(e) => return Err(unreadable(&dir, &e)),
@@ -95,25 +107,36 @@ pub(super) fn open(
         blobs,
         _lock: lock,
     };
-    let name = dir.join("id");
-    let named = match fs::read_to_string(&name) {
-        Ok(text) => Some(text),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-        Err(e) => return Err(at(&name)(e)),
-    };
     let identity = identify(&opened, schema, &dir, named.as_deref())?;
     // From here on all that was read back is on the disk, names of files included.
     opened.db.flush().map_err(|e| unreadable(&dir, &e))?;
     opened.sync().map_err(at(&path))?;
-    if named.is_none_or(|text| text.trim().is_empty()) {
+    // sled syncs its configuration no more than the rest; a tree whose `conf` a power cut took does not open.
+    for entry in fs::read_dir(&tree_dir).map_err(at(&tree_dir))? {
+        let path = entry.map_err(at(&tree_dir))?.path();
+        match File::open(&path).and_then(|file| file.sync_all()) {
+            // sled drops its older snapshots meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            synced => synced.map_err(at(&path))?,
+        }
+    }
+    let sync_dirs = || {
+        [&tree_dir, &opened.blobs, &dir, &data_dir.to_owned()]
+            .into_iter()
+            .try_for_each(|d| sync_dir(d))
+    };
+    sync_dirs()?;
+    if named.is_none() {
         fs::write(&name, identity.id.to_string())
             .and_then(|()| File::open(&name)?.sync_all())
             .map_err(at(&name))?;
-    }
-    for d in [&tree_dir, &opened.blobs, &dir, &data_dir.to_owned()] {
-        File::open(d).and_then(|f| f.sync_all()).map_err(at(d))?;
+        sync_dirs()?;
     }
     Ok((opened, identity))
+}
+
+fn sync_dir(dir: &Path) -> Result<(), OpenError> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(at(dir))
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> OpenError {
@@ -168,6 +191,17 @@ fn clear_torn(
     Ok(moved)
 }
 
+/// A power cut came while the store was made for the first time; what there is of it goes aside.
+fn unborn(tree_dir: &Path, dir: &Path) -> Result<(), OpenError> {
+    let aside = dir.join("aside");
+    fs::create_dir_all(&aside).map_err(at(&aside))?;
+    let to = aside.join(format!("{}-unborn", Uuid::now_v7().simple()));
+    fs::rename(tree_dir, &to).map_err(at(&to))?;
+    fs::create_dir_all(tree_dir).map_err(at(tree_dir))?;
+    tracing::warn!(to = %to.display(), "a store that was never finished being made was moved aside");
+    Ok(())
+}
+
 fn open_tree(options: &config::Store, dir: &Path) -> Result<::sled::Db, ::sled::Error> {
     let started = Instant::now();
     loop {
@@ -212,8 +246,7 @@ fn identify(
         },
         _ => return Err(broken("id")),
     };
-    // An empty name is one that a power cut left at the very first open.
-    if named.is_some_and(|n| !n.is_empty() && n.trim() != identity.id.to_string()) {
+    if named.is_some_and(|n| n != identity.id.to_string()) {
         return Err(unreadable(
             dir,
             &"its contents are not those of the store that its file `id` names; the log is damaged or was replaced",

@@ -1,0 +1,166 @@
+//! The witness: a second endpoint is asked for the same logs, so that what the first leaves out is noticed.
+//!
+//! What either of them has is taken in, once the leading endpoint confirms the block it is said to be in.
+//! Who left something out is named (`rpc host logs` in the health register) until a range with logs agrees
+//! again, and in the event `chain.disagreement`. A single endpoint that leaves logs out cannot be noticed.
+
+use std::collections::BTreeSet;
+
+use alloy::{primitives::B256, rpc::types::Log};
+use serde_json::{Value, json};
+
+use super::{
+    EffectsError, Parts,
+    range::asked_for_too_much,
+    views::Views,
+    walk::{Walk, block_at, hex, read_block},
+};
+use crate::chain::{
+    ChainError, Head,
+    rpc::{Question, Told},
+};
+
+/// How often two endpoints may tell different blocks of one height before the second is left out. A
+/// reorganisation reaches them one after the other.
+const DISAGREEMENTS: u32 = 8;
+
+/// A witness that refuses even so few blocks is not asked any more.
+const SMALL: u64 = 16;
+
+/// What comparing found: the logs to take in, and an event if they did not agree.
+pub(super) struct Compared {
+    pub logs: Vec<Log>,
+    pub event: Option<Value>,
+}
+
+impl Walk {
+    /// Merges what the witness says into `logs`, which the leading endpoint said of `from..=end`.
+    pub(super) async fn compare(
+        &mut self,
+        parts: &Parts,
+        views: &Views,
+        said: Option<Told>,
+        logs: Vec<Log>,
+        (from, end): (u64, &Head),
+    ) -> Result<Compared, EffectsError> {
+        let alone = |logs| Compared { logs, event: None };
+        let Some(said) = said else {
+            return Ok(alone(logs));
+        };
+        let rpc = parts.contracts.rpc();
+        let (lead, witness) = (views.lead.endpoint, said.endpoint);
+        let mut answers = said.answers.into_iter();
+        let theirs = match answers
+            .next()
+            .map(crate::chain::rpc::Answer::read::<Vec<Log>>)
+        {
+            Some(Ok(theirs)) => theirs,
+            Some(Err(e)) if asked_for_too_much(&e) && end.number - from >= SMALL => {
+                return Err(e.into());
+            }
+            Some(Err(e)) => {
+                rpc.doubt(witness, &e.to_string());
+                return Ok(alone(logs));
+            }
+            None => return Ok(alone(logs)),
+        };
+        let their_end = match read_block(answers.next()) {
+            Ok(block) => block.map(|b| b.hash),
+            Err(e) => {
+                rpc.doubt(witness, &e.to_string());
+                return Ok(alone(logs));
+            }
+        };
+        if their_end != Some(end.hash) {
+            self.disagreements += 1;
+            if self.disagreements <= DISAGREEMENTS {
+                return Err(ChainError::Behind(format!(
+                    "{} and {} tell different blocks {}",
+                    rpc.name(lead),
+                    rpc.name(witness),
+                    end.number
+                ))
+                .into());
+            }
+            let reason = format!("is on another branch at block {}", end.number);
+            rpc.doubt(witness, &reason);
+            return Ok(alone(logs));
+        }
+        self.disagreements = 0;
+
+        let place = |l: &Log| Some((l.block_number?, l.log_index?, l.block_hash?));
+        let told = |logs: &[Log]| -> BTreeSet<(u64, u64, B256)> {
+            logs.iter()
+                .filter(|l| !l.removed)
+                .filter_map(place)
+                .collect()
+        };
+        let (ours, others) = (told(&logs), told(&theirs));
+        if ours == others {
+            if !ours.is_empty() {
+                for endpoint in [lead, witness] {
+                    rpc.register().clear(&logs_of(rpc.name(endpoint)));
+                }
+            }
+            return Ok(alone(logs));
+        }
+        // Only what stands in a block of this branch is believed.
+        let extra: BTreeSet<u64> = others.difference(&ours).map(|(block, ..)| *block).collect();
+        let headers = self.headers(parts, extra.into_iter()).await?;
+        let mut all = logs;
+        let mut found = 0;
+        for log in theirs {
+            let Some(at) = place(&log).filter(|at| !log.removed && !ours.contains(at)) else {
+                continue;
+            };
+            if headers.get(&at.0).is_some_and(|b| b.hash == at.2) {
+                found += 1;
+                all.push(log);
+            }
+        }
+        let lost = ours.difference(&others).count();
+        for (count, who, other) in [(found, lead, witness), (lost, witness, lead)] {
+            if count > 0 {
+                let reason = format!(
+                    "left out {count} logs of blocks {from} to {} that {} has",
+                    end.number,
+                    rpc.name(other)
+                );
+                rpc.register().degrade(&logs_of(rpc.name(who)), reason);
+            }
+        }
+        let event = json!({
+            "from": from,
+            "to": end.number,
+            "left_out": [
+                {"endpoint": rpc.name(lead), "logs": found},
+                {"endpoint": rpc.name(witness), "logs": lost},
+            ],
+        });
+        Ok(Compared {
+            logs: all,
+            event: (found + lost > 0).then_some(event),
+        })
+    }
+
+    /// What the witness is asked, the same as the leading endpoint.
+    pub(super) async fn witness(
+        &self,
+        parts: &Parts,
+        views: &Views,
+        logs: Question,
+        to: u64,
+    ) -> Option<Told> {
+        let witness = views.witness.filter(|w| w.head.number >= to)?;
+        let questions = [logs, block_at(hex(to))];
+        parts
+            .contracts
+            .rpc()
+            .one(witness.endpoint, &questions)
+            .await
+    }
+}
+
+fn logs_of(endpoint: &str) -> String {
+    format!("{endpoint} logs")
+}
