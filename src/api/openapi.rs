@@ -38,6 +38,7 @@ const TOKEN: &str = "token";
         (name = "explain", description = "Why a request or a deal went the way it went"),
         (name = "catalogue", description = "The items that offers are made of"),
         (name = "transactions", description = "What the node sent to the chain"),
+        (name = "jobs", description = "The queue: looking at jobs and steering it"),
         (name = "node", description = "The node itself"),
     ),
     components(schemas(ProblemSchema))
