@@ -36,6 +36,7 @@ const TOKEN: &str = "token";
         (name = "deals", description = "Deals made on our offers, and the supplier's steps on them"),
         (name = "offers", description = "What was offered"),
         (name = "catalogue", description = "The items that offers are made of"),
+        (name = "entity", description = "The supplier's entity in the market's registry"),
         (name = "transactions", description = "What the node sent to the chain"),
         (name = "node", description = "The node itself"),
     ),
