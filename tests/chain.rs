@@ -15,6 +15,8 @@ mod faults;
 mod follower;
 #[path = "chain/lifecycle.rs"]
 mod lifecycle;
+#[path = "chain/manager.rs"]
+mod manager;
 #[path = "chain/rpc.rs"]
 mod rpc;
 #[path = "chain/sender.rs"]

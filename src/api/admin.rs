@@ -3,13 +3,14 @@
 
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{Api, answering, deals, explain, items, offers, status, topics, transactions};
+use super::{Api, answering, deals, entity, explain, items, offers, status, topics, transactions};
 
 /// Behind a door.
 pub fn routes() -> OpenApiRouter<Api> {
     let routes = OpenApiRouter::new()
         .nest("/answering", answering::routes())
         .nest("/deals", deals::routes())
+        .nest("/entity", entity::routes())
         .nest("/explain", explain::routes())
         .nest("/items", items::routes())
         .nest("/offers", offers::routes())

@@ -11,6 +11,7 @@ mod attempts;
 mod auth;
 mod control;
 mod deals;
+mod entity;
 mod events;
 mod explain;
 mod extract;
@@ -51,6 +52,7 @@ pub use serve::{BindError, BoundServer, bind_control, bind_public, metrics_route
 use crate::{
     access::{self, Access, Actor},
     catalog::Items,
+    chain::Registrar,
     config,
     deals::Deals,
     requests::{Answering, Topics},
@@ -65,6 +67,8 @@ pub struct Api {
     pub attempts: Attempts,
     pub answering: Answering,
     pub deals: Deals,
+    /// With the entity owner's key, if the node has it.
+    pub registrar: Option<Registrar>,
     pub items: Items,
     pub topics: Topics,
     pub lights: Arc<dyn Lights>,

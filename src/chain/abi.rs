@@ -59,6 +59,12 @@ sol! {
         function safeTransferFrom(address from, address to, uint256 tokenId) external;
         function offerTokens(bytes32 offerId) external view returns (uint256);
         function tokenOffers(uint256 tokenId) external view returns (bytes32);
+        function resolveTokenId(uint256 tokenId) external view returns (bytes32);
+        function ownerOf(uint256 tokenId) external view returns (address);
+        function config() external view returns (address);
+        function entities() external view returns (address);
+        function pause() external;
+        function unpause() external;
         function deals(bytes32 offerId) external view returns (uint256 created, OfferPayload offer, bytes32 retailerId, address buyer, uint256 price, address asset, uint8 status);
         function paused() external view returns (bool);
     }
@@ -76,6 +82,7 @@ sol! {
         function toggleEntity(bytes32 id) external;
         function changeSigner(bytes32 id, address signer) external;
         function addDeposit(bytes32 id, uint256 value) external;
+        function addDeposit(bytes32 id, uint256 value, uint256 deadline, bytes sign) external;
         function withdrawDeposit(bytes32 id, uint256 value) external;
         function getEntity(bytes32 id) external view returns (EntityRow);
         function balanceOfEntity(bytes32 id) external view returns (uint256);
@@ -98,7 +105,18 @@ sol! {
         function transfer(address to, uint256 amount) external returns (bool);
         function allowance(address owner, address spender) external view returns (uint256);
         function balanceOf(address owner) external view returns (uint256);
+        function name() external view returns (string);
+        function nonces(address owner) external view returns (uint256);
         function decimals() external view returns (uint8);
         function symbol() external view returns (string);
+    }
+
+    /// EIP-2612.
+    struct Permit {
+        address owner;
+        address spender;
+        uint256 value;
+        uint256 nonce;
+        uint256 deadline;
     }
 }

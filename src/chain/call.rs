@@ -102,6 +102,23 @@ impl Addresses {
 
     /// The buyer's acceptance of an offer; the market must be allowed to take the price first.
     pub fn create_deal(&self, offer: &Offer, payment: B256, retailer: B256) -> Call {
+        self.deal_with(offer, payment, retailer, vec![offer.signature.clone()])
+    }
+
+    /// The same without an allowance: `permit` is the buyer's, for the market as spender, the price as value
+    /// and the offer's expiry as deadline.
+    pub fn create_deal_with_permit(
+        &self,
+        offer: &Offer,
+        payment: B256,
+        retailer: B256,
+        permit: Bytes,
+    ) -> Call {
+        let signs = vec![offer.signature.clone(), permit];
+        self.deal_with(offer, payment, retailer, signs)
+    }
+
+    fn deal_with(&self, offer: &Offer, payment: B256, retailer: B256, signs: Vec<Bytes>) -> Call {
         let call = IMarket::dealCall {
             offer: payload(&offer.payload),
             paymentOptions: offer
@@ -115,7 +132,7 @@ impl Addresses {
                 .collect(),
             paymentId: payment,
             retailerId: retailer,
-            signs: vec![offer.signature.clone()],
+            signs,
         };
         Call::new(self.market, &call, "deal")
     }
@@ -149,6 +166,11 @@ impl Addresses {
         Call::new(token, &IErc20::approveCall { spender, amount }, "approve")
     }
 
+    /// Gives tokens away, in base units.
+    pub fn transfer(&self, token: Address, to: Address, amount: U256) -> Call {
+        Call::new(token, &IErc20::transferCall { to, amount }, "transfer")
+    }
+
     /// By the entity's owner, like all calls below.
     pub fn register_entity(&self, kind: EntityKind, salt: B256, signer: Address) -> Call {
         let call = IEntities::registerCall {
@@ -179,9 +201,26 @@ impl Addresses {
     pub fn add_deposit(&self, id: B256, value: U256) -> Call {
         Call::new(
             self.entities,
-            &IEntities::addDepositCall { id, value },
+            &IEntities::addDeposit_0Call { id, value },
             "add deposit",
         )
+    }
+
+    /// The same without an allowance: `permit` is the owner's, for the registry as spender.
+    pub fn add_deposit_with_permit(
+        &self,
+        id: B256,
+        value: U256,
+        deadline: U256,
+        permit: Bytes,
+    ) -> Call {
+        let call = IEntities::addDeposit_1Call {
+            id,
+            value,
+            deadline,
+            sign: permit,
+        };
+        Call::new(self.entities, &call, "add deposit")
     }
 
     pub fn withdraw_deposit(&self, id: B256, value: U256) -> Call {
@@ -219,6 +258,7 @@ mod tests {
     use alloy::primitives::hex;
 
     use super::*;
+    use crate::chain::abi::IConfig;
 
     #[test]
     fn selectors_are_the_deployed_contracts() {
@@ -235,7 +275,18 @@ mod tests {
             ("15d7bf44", IEntities::registerCall::SELECTOR),
             ("5cd2256a", IEntities::toggleEntityCall::SELECTOR),
             ("70528312", IEntities::changeSignerCall::SELECTOR),
-            ("6e700a7f", IEntities::addDepositCall::SELECTOR),
+            ("6e700a7f", IEntities::addDeposit_0Call::SELECTOR),
+            ("d42190c4", IEntities::addDeposit_1Call::SELECTOR),
+            ("aaf741e4", IMarket::offerTokensCall::SELECTOR),
+            ("ca034527", IMarket::tokenOffersCall::SELECTOR),
+            ("f2ca5dc5", IMarket::resolveTokenIdCall::SELECTOR),
+            ("5c975abb", IMarket::pausedCall::SELECTOR),
+            ("79502c55", IMarket::configCall::SELECTOR),
+            ("1615fd03", IMarket::entitiesCall::SELECTOR),
+            ("2ecb0d64", IConfig::getNumberCall::SELECTOR),
+            ("21f8a721", IConfig::getAddressCall::SELECTOR),
+            ("73ba10af", IConfig::getMinDepositCall::SELECTOR),
+            ("7ecebe00", IErc20::noncesCall::SELECTOR),
             ("254352da", IEntities::withdrawDepositCall::SELECTOR),
             ("53b66f36", IEntities::getEntityCall::SELECTOR),
             ("ee8a1168", IEntities::balanceOfEntityCall::SELECTOR),

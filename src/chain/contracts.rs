@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    abi::{IConfig, IEntities, IErc20, IMarket},
+    abi::IMarket,
     rpc::{Question, Rpc},
 };
 use crate::{
-    chain::{Call, ChainError, Fault},
+    chain::{Call, ChainError},
     config,
     market::{Deal, DealStatus, Domain, Payload},
     telemetry::Tasks,
@@ -41,16 +41,6 @@ pub struct Head {
     /// Unix seconds.
     pub time: u64,
     pub base_fee: Option<u128>,
-}
-
-/// A supplier or retailer, as the registry keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entity {
-    pub id: B256,
-    pub kind: B256,
-    pub owner: Address,
-    pub signer: Address,
-    pub enabled: bool,
 }
 
 #[derive(Clone)]
@@ -146,79 +136,22 @@ impl Contracts {
             .collect()
     }
 
-    /// An entity; `None` when the registry knows no such id.
-    pub async fn entity(&self, id: B256) -> Result<Option<Entity>, ChainError> {
-        match self
-            .read(self.entities, &IEntities::getEntityCall { id })
-            .await
-        {
-            Ok(row) => Ok(Some(Entity {
-                id: row.id,
-                kind: row.kind,
-                owner: row.owner,
-                signer: row.signer,
-                enabled: row.enabled,
-            })),
-            Err(e) if e.revert().is_some_and(|r| r.is(Fault::EntityNotFound)) => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Enabled and with some deposit: what the market asks of a supplier when a deal is made.
-    pub async fn entity_enabled(&self, id: B256) -> Result<bool, ChainError> {
-        let call = IEntities::isEntityEnabledCall { id };
-        match self.read(self.entities, &call).await {
-            Err(e) if e.revert().is_some_and(|r| r.is(Fault::EntityNotFound)) => Ok(false),
-            other => other,
-        }
-    }
-
-    pub async fn entity_deposit(&self, id: B256) -> Result<U256, ChainError> {
-        self.read(self.entities, &IEntities::balanceOfEntityCall { id })
-            .await
-    }
-
-    /// The deposit that the market's configuration asks of a kind of entity.
-    pub async fn min_deposit(&self, kind: super::EntityKind) -> Result<U256, ChainError> {
-        let call = IConfig::getMinDepositCall { kind: kind.word() };
-        self.read(self.config, &call).await
-    }
-
-    pub async fn market_paused(&self) -> Result<bool, ChainError> {
-        self.read(self.market, &IMarket::pausedCall {}).await
-    }
-
-    /// The deal's NFT. Ids start at 0, so 0 is ambiguous.
-    pub async fn deal_token(&self, id: B256) -> Result<U256, ChainError> {
-        self.read(self.market, &IMarket::offerTokensCall { offerId: id })
-            .await
-    }
-
-    pub async fn allowance(
-        &self,
-        token: Address,
-        owner: Address,
-        spender: Address,
-    ) -> Result<U256, ChainError> {
-        self.read(token, &IErc20::allowanceCall { owner, spender })
-            .await
-    }
-
-    /// An ERC-20 balance in the token's base units.
-    pub async fn token_balance(&self, token: Address, owner: Address) -> Result<U256, ChainError> {
-        self.read(token, &IErc20::balanceOfCall { owner }).await
-    }
-
-    pub async fn token_decimals(&self, token: Address) -> Result<u8, ChainError> {
-        self.read(token, &IErc20::decimalsCall {}).await
-    }
-
     /// What an address has to pay for gas, in wei.
     pub async fn balance(&self, address: Address) -> Result<U256, ChainError> {
         self.0
             .rpc
             .ask("eth_getBalance", json!([address, "latest"]))
             .await
+    }
+
+    /// Whether there is code at an address: such a party signs by its own rules (ERC-1271).
+    pub async fn is_contract(&self, address: Address) -> Result<bool, ChainError> {
+        let code: Bytes = self
+            .0
+            .rpc
+            .ask("eth_getCode", json!([address, "latest"]))
+            .await?;
+        Ok(!code.is_empty())
     }
 
     /// Whether the contract would accept the call now; its refusal is [`ChainError::Revert`].
@@ -246,7 +179,11 @@ impl Contracts {
         &self.0.rpc
     }
 
-    async fn read<C: SolCall>(&self, to: Address, call: &C) -> Result<C::Return, ChainError> {
+    pub(super) async fn read<C: SolCall>(
+        &self,
+        to: Address,
+        call: &C,
+    ) -> Result<C::Return, ChainError> {
         let q = self.question(to, call);
         let data: Bytes = self
             .0
@@ -257,7 +194,7 @@ impl Contracts {
         decode::<C>(&data)
     }
 
-    fn question<C: SolCall>(&self, to: Address, call: &C) -> Question {
+    pub(super) fn question<C: SolCall>(&self, to: Address, call: &C) -> Question {
         let data = Bytes::from(call.abi_encode());
         Question::new("eth_call", json!([{"to": to, "data": data}, "latest"]))
     }
@@ -277,7 +214,7 @@ pub(super) fn named(error: ChainError, what: &str) -> ChainError {
     }
 }
 
-fn decode<C: SolCall>(data: &[u8]) -> Result<C::Return, ChainError> {
+pub(super) fn decode<C: SolCall>(data: &[u8]) -> Result<C::Return, ChainError> {
     C::abi_decode_returns(data).map_err(|e| {
         ChainError::Unexpected(if data.is_empty() {
             format!(

@@ -43,6 +43,8 @@ pub enum ChainError {
     /// An answer that is well-formed JSON-RPC, and not what the contract's interface says.
     #[error("unexpected answer: {0}")]
     Unexpected(String),
+    #[error("signing failed: {0}")]
+    Sign(String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }

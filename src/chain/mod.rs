@@ -11,22 +11,29 @@
 //! loop, let alone the process.
 
 pub(crate) mod abi;
+mod alarms;
 mod call;
 mod contracts;
+mod entity;
 mod error;
 mod follower;
 mod key;
 mod log;
+mod permit;
+mod reads;
 mod revert;
 mod rpc;
 mod sender;
 
+pub use alarms::watch_entity;
 pub use call::{Call, EntityKind, ReasonTooLong, entity_id};
-pub use contracts::{Addresses, Contracts, Entity, Head};
+pub use contracts::{Addresses, Contracts, Head};
+pub use entity::{EntityAction, EntityError, EntityStatus, Registrar};
 pub use error::{ChainError, Refusal};
 pub use follower::{CURSOR, DealReader, Effects, EffectsError, Follower, FollowerStatus};
-pub use key::{KeyError, load_signer};
+pub use key::{KeyError, load_owner, load_signer};
 pub use log::{MarketEvent, MarketLog};
+pub use reads::{Entity, MarketRules};
 pub use revert::{Fault, Revert};
 pub use sender::{Intent, ReplaceError, Sender, SubmitError, Transaction, TransactionState};
 

@@ -8,6 +8,7 @@ mod config;
 mod coordinator;
 mod deals;
 mod demo;
+mod entity;
 mod explain;
 mod keygen;
 mod login;
@@ -54,8 +55,14 @@ enum Command {
     Pause(status::PauseArgs),
     /// Go on answering requests.
     Resume(target::Ask),
+    /// The supplier's entity in the market's registry (on chain, with the owner's key).
+    #[command(subcommand)]
+    Entity(entity::Command),
     /// Why a request got its offers or none, or a deal went the way it went.
     Explain(explain::Args),
+    /// The transactions the node sent, and what to do about one that is stuck.
+    #[command(subcommand)]
+    Tx(tx::Command),
     /// A config file to start from, whether it is right, and what it comes to.
     #[command(subcommand)]
     Config(config::Command),
@@ -65,9 +72,6 @@ enum Command {
     Login(login::Args),
     /// Buy something: ask, take the cheapest offer, pay. For trying a node out.
     Buy(buy::Args),
-    /// The transactions the node sent, and what to do about one that is stuck.
-    #[command(subcommand)]
-    Tx(tx::Command),
 }
 
 /// A failed command: what to print, and the exit code.
@@ -121,7 +125,9 @@ pub fn main() -> ExitCode {
             Command::Coordinator(args) => coordinator::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Deals(command) => deals::run(command).await,
+            Command::Entity(command) => entity::run(command).await,
             Command::Explain(args) => explain::run(args).await,
+            Command::Tx(command) => tx::run(command).await,
             Command::Status(ask) => status::status(ask).await,
             Command::Catalog(command) => catalog::run(command).await,
             Command::Topics(command) => topics::run(command).await,
@@ -131,7 +137,6 @@ pub fn main() -> ExitCode {
             Command::Keygen(args) => keygen::run(args),
             Command::Login(args) => login::run(args).await,
             Command::Buy(args) => buy::run(args).await,
-            Command::Tx(command) => tx::run(command).await,
         }
     });
     // What still hangs (a blocked read of a dead disk) must not hold up the exit.

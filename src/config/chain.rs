@@ -12,6 +12,9 @@ use crate::base::Span;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Chain {
+    /// A public deployment (`hardhat`, `chiado`, `zkevm-testnet`), whose chain id and addresses stand for
+    /// what is left out below; empty for none.
+    pub network: String,
     /// JSON-RPC endpoints, http or https, the preferred one first. An unhealthy one is skipped and
     /// tried again.
     pub rpc: Vec<String>,
@@ -52,15 +55,18 @@ pub struct Chain {
     pub gas_margin_percent: u64,
     /// A transaction estimated above this is not sent.
     pub max_gas: u64,
-    /// Not mined for this long: replaced by one that offers at least 12.5 % more.
+    /// Not mined for this long: replaced by one that offers at least 12.5 % more, and each time more of it.
     pub stuck_after: Span,
     /// Not mined for this long: the same bytes are sent again.
     pub resend_after: Span,
+    /// The signer having less than this to pay for gas is named as degraded, in gwei.
+    pub low_gas_gwei: u64,
 }
 
 impl Default for Chain {
     fn default() -> Self {
         Self {
+            network: String::new(),
             rpc: vec!["http://127.0.0.1:8545".to_owned()],
             ws: String::new(),
             chain_id: 31337,
@@ -83,6 +89,7 @@ impl Default for Chain {
             max_gas: 3_000_000,
             stuck_after: Span::secs(90),
             resend_after: Span::secs(20),
+            low_gas_gwei: 10_000_000,
         }
     }
 }
@@ -90,6 +97,7 @@ impl Default for Chain {
 impl Chain {
     pub fn check(&self, problems: &mut Problems) {
         const ADDRESS: &str = "a contract address, 0x and 40 hex digits";
+        self.check_network(problems);
         problems.check(
             !self.rpc.is_empty(),
             "chain.rpc",

@@ -29,11 +29,20 @@ impl Config {
         path: &Path,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Unreadable {
-            path: path.to_owned(),
-            reason: e.to_string(),
-        })?;
-        Self::parse(path, &text, env)
+        Self::parse(path, &read(path)?, env)
+    }
+
+    /// [`Config::load`] for a command that needs only some sections: what is wrong with the others, or missing
+    /// there, is passed over.
+    pub fn load_partly(
+        path: &Path,
+        env: impl IntoIterator<Item = (String, String)>,
+        sections: &[&str],
+    ) -> Result<Self, ConfigError> {
+        let text = read(path)?;
+        let (config, mut problems) = Self::read(path, &text, env)?;
+        problems.only(sections);
+        config.or_wrong(path, problems)
     }
 
     /// [`Config::load`] on text; `path` is for the messages.
@@ -42,6 +51,15 @@ impl Config {
         text: &str,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
+        let (config, problems) = Self::read(path, text, env)?;
+        config.or_wrong(path, problems)
+    }
+
+    fn read(
+        path: &Path,
+        text: &str,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(Self, Problems), ConfigError> {
         let mut root: Table = text
             .parse()
             .map_err(|e: toml::de::Error| ConfigError::NotToml {
@@ -54,13 +72,18 @@ impl Config {
                 override_key(&mut root, &name, rest, value, &mut problems);
             }
         }
-        let config = Self::from_sections(&mut root, &mut problems);
+        let mut config = Self::from_sections(&mut root, &mut problems);
+        config.chain.resolve();
         for name in root.keys() {
             problems.add(name, "is not a section", Self::SECTIONS.join(", "));
         }
         config.check(&mut problems);
+        Ok((config, problems))
+    }
+
+    fn or_wrong(self, path: &Path, problems: Problems) -> Result<Self, ConfigError> {
         if problems.is_empty() {
-            Ok(config)
+            Ok(self)
         } else {
             Err(ConfigError::Wrong {
                 path: path.to_owned(),
@@ -68,6 +91,13 @@ impl Config {
             })
         }
     }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|e| ConfigError::Unreadable {
+        path: path.to_owned(),
+        reason: e.to_string(),
+    })
 }
 
 /// Puts one environment override where the file would have had it.

@@ -9,6 +9,8 @@ mod coordinator;
 mod load;
 mod network;
 mod node;
+mod owner;
+mod presets;
 mod problems;
 mod queue;
 mod requests;
@@ -27,8 +29,9 @@ pub use coordinator::Coordinator;
 pub use load::ConfigError;
 pub use network::{Identity, Network};
 pub use node::Node;
+pub use owner::Owner;
 pub use problems::Problems;
-pub use queue::Queue;
+pub use queue::{Queue, Rate};
 pub use requests::Requests;
 pub use signer::Signer;
 pub use store::{Durability, Store};
@@ -63,6 +66,7 @@ sections! {
     node: Node,
     supplier: Supplier,
     signer: Signer,
+    owner: Owner,
     chain: Chain,
     network: Network,
     store: Store,

@@ -37,6 +37,14 @@ impl Problems {
         }
     }
 
+    /// Leaves only what is about these sections.
+    pub fn only(&mut self, sections: &[&str]) {
+        self.0.retain(|p| {
+            let section = p.key.split('.').next().unwrap_or_default();
+            sections.contains(&section)
+        });
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -101,26 +101,29 @@ pub(super) async fn deploy(
         });
     }
 
+    let mint = IErc20::mintCall {
+        to: owner,
+        amount: whole(10_000, 18),
+    };
+    send(chain, deployer, lif, &mint).await?;
     let salt = B256::repeat_byte(0x54);
     let id = entity_id(owner, salt);
     chain.supplier_id = id;
+    if !options.supplier {
+        return Ok(());
+    }
     let register = IEntities::registerCall {
         kind: EntityKind::Supplier.word(),
         salt,
         signer: chain.accounts.signer.address(),
     };
     send(chain, owner, entities, &register).await?;
-    let mint = IErc20::mintCall {
-        to: owner,
-        amount: whole(10_000, 18),
-    };
-    send(chain, deployer, lif, &mint).await?;
     let approve = IErc20::approveCall {
         spender: entities,
         amount: deposit,
     };
     send(chain, owner, lif, &approve).await?;
-    let fund = IEntities::addDepositCall { id, value: deposit };
+    let fund = IEntities::addDeposit_0Call { id, value: deposit };
     send(chain, owner, entities, &fund).await?;
     let row: Bytes = chain
         .rpc(

@@ -2,7 +2,7 @@
 //!
 //! Promise: a started [`DevChain`] has the market's real contracts (npm `@windingtree/contracts`) deployed
 //! behind clones as in production, two payment tokens, a supplier entity registered, enabled and funded
-//! (its owner is not its signer), and a buyer with tokens. It ends with the value, and with the process.
+//! (its owner is not its signer; [`Options::supplier`] leaves it out), and a buyer with tokens. It ends with the value, and with the process.
 //!
 //! Assumes anvil and the contracts where `./setup/demo` puts them (`setup/devchain/node_modules`);
 //! `TRADEWIND_DEVCHAIN` or [`Options::install`] names another folder. A node that trades starts no chain.
@@ -52,6 +52,8 @@ pub struct Options {
     pub buyer_tokens: u64,
     /// Seconds in which a buyer cannot cancel a fresh deal.
     pub claim_period: u64,
+    /// Whether the supplier's entity is registered, funded and enabled. Its owner has deposit tokens either way.
+    pub supplier: bool,
 }
 
 impl Default for Options {
@@ -63,6 +65,7 @@ impl Default for Options {
             port: 0,
             buyer_tokens: 1_000_000,
             claim_period: 60,
+            supplier: true,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     api::{self, Api, Attempts, Phase},
     base::Clock,
     catalog::{HourlyCatalog, Items, OfferBuilder},
-    chain::{self, Contracts, Follower, Sender},
+    chain::{self, Contracts, Follower, Registrar, Sender},
     config::{self, Config},
     deals::{self, DealEffects, DealRecord, Deals},
     market::DigestSigner,
@@ -89,12 +89,13 @@ impl NodeBuilder {
     /// endpoint) does not fail the start: it is named by `/ready` and retried.
     pub async fn start(self, shutdown: Shutdown) -> Result<Node, StartError> {
         let Self {
-            config,
+            mut config,
             offers,
             routes,
             handlers,
         } = self;
         let mut problems = Default::default();
+        config.chain.resolve();
         config.check(&mut problems);
         if !problems.is_empty() {
             return Err(StartError::Config(problems));
@@ -150,6 +151,19 @@ impl NodeBuilder {
             &config.chain,
             &work,
         );
+        let registrar = chain::load_owner(&config.owner)?.map(|owner| {
+            // One key, one sender: two would take each other's nonces.
+            let sender = if owner.address() == sender.address() {
+                sender.clone()
+            } else {
+                let (contracts, store) = (contracts.clone(), store.clone());
+                Sender::start(contracts, store, owner, &config.chain, &work)
+            };
+            Registrar {
+                contracts: contracts.clone(),
+                sender,
+            }
+        });
         let deals = Deals {
             store: store.clone(),
             clock: clock.clone(),
@@ -185,7 +199,7 @@ impl NodeBuilder {
             supplier: config.supplier.id,
         };
         let follower = Follower::start(
-            contracts,
+            contracts.clone(),
             store.clone(),
             Arc::new(effects),
             &config.chain,
@@ -213,8 +227,18 @@ impl NodeBuilder {
         };
         prune.start(&sources);
 
+        chain::watch_entity(
+            contracts,
+            config.supplier.id,
+            sender.address(),
+            follower.clone(),
+            &config.chain,
+            &sources,
+        );
+
         let api = Api {
             store: store.clone(),
+            registrar,
             access,
             attempts: Attempts::new(config.access.attempts_per_minute, clock.clone()),
             answering,

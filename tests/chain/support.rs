@@ -114,6 +114,21 @@ impl Stage {
 
     /// A signed offer of one thing for 1000 base units of the first token.
     pub fn offer(&self, check_in: u64, check_out: u64, expire: u64) -> Offer {
+        let price = PaymentOption {
+            id: ids::random_bytes32().into(),
+            price: U256::from(1000),
+            asset: self.chain.tokens[0].address,
+        };
+        self.offer_of(vec![price], check_in, check_out, expire)
+    }
+
+    pub fn offer_of(
+        &self,
+        payment: Vec<PaymentOption>,
+        check_in: u64,
+        check_out: u64,
+        expire: u64,
+    ) -> Offer {
         let query = Js::Object(JsObject::new());
         let request = Request::new(
             ids::random_bytes32().into(),
@@ -124,11 +139,7 @@ impl Stage {
         );
         let draft = OfferDraft {
             options: Js::Object(JsObject::new()),
-            payment: vec![PaymentOption {
-                id: ids::random_bytes32().into(),
-                price: U256::from(1000),
-                asset: self.chain.tokens[0].address,
-            }],
+            payment,
             cancel: vec![CancelOption {
                 time: U256::from(check_in),
                 penalty: U256::from(100),
@@ -147,6 +158,15 @@ impl Stage {
             &self.chain.accounts.signer,
         )
         .unwrap()
+    }
+
+    /// The same dates, to be paid in another token.
+    pub fn offer_in(&self, asset: Address, like: &Offer) -> Offer {
+        let p = &like.payload;
+        let mut price = like.payment[0].clone();
+        price.asset = asset;
+        let (check_in, check_out, expire) = (p.check_in.to(), p.check_out.to(), p.expire.to());
+        self.offer_of(vec![price], check_in, check_out, expire)
     }
 
     /// An offer far enough in the future for anything.

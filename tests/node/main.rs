@@ -1,6 +1,7 @@
 //! The whole node as a process, on a real chain, with real peers. Each file tells one story.
 
 mod bad_input;
+mod entity;
 mod explain;
 mod faults;
 mod js_buyer;

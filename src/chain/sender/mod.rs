@@ -173,6 +173,11 @@ impl Sender {
         self.0.signer.address()
     }
 
+    /// The key itself, for other things its holder signs.
+    pub fn signer(&self) -> Arc<dyn DigestSigner> {
+        self.0.signer.clone()
+    }
+
     /// Journals and sends a transaction, and commits the caller's batch with it.
     ///
     /// While a transaction for the same (subject, step) is on its way, or has taken effect, that one is

@@ -1,0 +1,189 @@
+//! `/api/v1/admin/entity…`: the supplier's entity in the registry.
+//!
+//! Writes need the owner's key. A node that has it (`[owner]`) sends them; asked with `"unsigned": true`, any
+//! node answers with the calls for the owner to sign elsewhere.
+
+use alloy::primitives::{Address, B256};
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Api, Problem,
+    extract::{Body, By, InPath},
+    transactions::TransactionView,
+};
+use crate::{
+    base::money::parse_amount,
+    chain::{Call, EntityAction, EntityError, EntityStatus, entity_id},
+};
+
+pub fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(status))
+        .routes(routes!(act))
+}
+
+/// How the supplier's entity stands
+///
+/// With what keeps it from trading, and what to do about it.
+#[utoipa::path(get, path = "", tag = "entity", responses(
+    (status = 200, description = "The entity as the registry has it.", body = Value),
+    (status = 503, description = "`chain-unavailable`"),
+))]
+async fn status(State(api): State<Api>) -> Result<Json<EntityStatus>, Problem> {
+    let status = EntityStatus::read(&api.deals.contracts, api.supplier)
+        .await
+        .map_err(EntityError::from)?;
+    Ok(Json(status))
+}
+
+/// What the owner wants; which fields an action needs is told when one is missing.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    /// Answer with the calls instead of sending them.
+    #[serde(default)]
+    unsigned: bool,
+    /// Who will sign; needed for unsigned calls to a node without the owner's key.
+    #[schema(value_type = Option<String>)]
+    owner: Option<Address>,
+    /// For `register`: makes the id, with the owner's address.
+    #[schema(value_type = Option<String>)]
+    salt: Option<B256>,
+    /// For `register` (the node's own if left out) and `signer`.
+    #[schema(value_type = Option<String>)]
+    signer: Option<Address>,
+    /// For `deposit` and `withdraw`: in whole tokens, as decimal text.
+    amount: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Default, Serialize, ToSchema)]
+struct Done {
+    /// The entity's id.
+    #[schema(value_type = String)]
+    entity: B256,
+    /// Mined; empty if it was so already.
+    transactions: Vec<TransactionView>,
+    /// For the owner to sign elsewhere, in this order.
+    #[schema(value_type = Vec<Value>)]
+    unsigned: Vec<Value>,
+}
+
+/// Register, enable, disable, change the signer, deposit, withdraw
+///
+/// Needs the owner's key (`[owner]`), or `unsigned`.
+#[utoipa::path(post, path = "/{action}", tag = "entity", params(("action" = String, Path)), request_body = Wish, responses(
+    (status = 200, description = "Mined, or the unsigned calls.", body = Done),
+    (status = 400, description = "`bad-body`, `bad-amount`"),
+    (status = 404, description = "`not-found`: no such action, or no such entity"),
+    (status = 409, description = "`no-owner-key`, `entity` (see `detail`), `would-revert`"),
+    (status = 503, description = "`chain-unavailable`"),
+))]
+async fn act(
+    State(api): State<Api>,
+    By(actor): By,
+    InPath(action): InPath<String>,
+    Body(wish): Body<Wish>,
+) -> Result<Json<Done>, Problem> {
+    let contracts = &api.deals.contracts;
+    let missing = |key: &str| {
+        Problem::bad_request(
+            "bad-body",
+            format!("`{key}` is missing; `{action}` needs it"),
+        )
+    };
+    let amount = async || {
+        let text = wish.amount.as_deref().ok_or_else(|| missing("amount"))?;
+        let decimals = contracts.token_decimals(contracts.token).await;
+        let decimals = decimals.map_err(EntityError::from)?;
+        parse_amount(text, decimals).map_err(|e| Problem::bad_request("bad-amount", e.to_string()))
+    };
+    let wanted = match action.as_str() {
+        "register" => EntityAction::Register {
+            salt: wish.salt.ok_or_else(|| missing("salt"))?,
+            signer: wish.signer.unwrap_or_else(|| api.deals.signer.address()),
+        },
+        "enable" => EntityAction::Enable,
+        "disable" => EntityAction::Disable,
+        "signer" => EntityAction::ChangeSigner(wish.signer.ok_or_else(|| missing("signer"))?),
+        "deposit" => EntityAction::Deposit(amount().await?),
+        "withdraw" => EntityAction::Withdraw(amount().await?),
+        _ => {
+            return Err(Problem::not_found(format!(
+                "there is no action `{action}`; there are register, enable, disable, signer, deposit, withdraw"
+            )));
+        }
+    };
+    let key = api.registrar.as_ref();
+    let id = api.supplier;
+    if wish.unsigned {
+        let owner = wish
+            .owner
+            .or_else(|| key.map(crate::chain::Registrar::owner))
+            .ok_or_else(|| missing("owner"))?;
+        let calls = wanted.plan(contracts, id, owner, None).await?;
+        let id = match wanted {
+            EntityAction::Register { salt, .. } => entity_id(owner, salt),
+            _ => id,
+        };
+        return Ok(Json(Done {
+            entity: id,
+            unsigned: unsigned(&calls, contracts.chain_id(), owner),
+            ..Done::default()
+        }));
+    }
+    let key = key.ok_or_else(|| {
+        Problem::new(
+            StatusCode::CONFLICT,
+            "no-owner-key",
+            "this node does not have the owner's key; configure [owner], or ask with \"unsigned\": true and sign elsewhere",
+        )
+    })?;
+    let sent = key.act(wanted, id).await?;
+    let id = match wanted {
+        EntityAction::Register { salt, .. } => entity_id(key.owner(), salt),
+        _ => id,
+    };
+    api.acted(&actor, &format!("entity.{action}"), &id.to_string())
+        .await?;
+    Ok(Json(Done {
+        entity: id,
+        transactions: sent.into_iter().map(TransactionView::from).collect(),
+        ..Done::default()
+    }))
+}
+
+fn unsigned(calls: &[Call], chain_id: u64, from: Address) -> Vec<Value> {
+    calls
+        .iter()
+        .map(|c| {
+            json!({
+                "what": c.what,
+                "chainId": chain_id,
+                "from": from,
+                "to": c.to,
+                "value": "0x0",
+                "data": c.data,
+            })
+        })
+        .collect()
+}
+
+impl From<EntityError> for Problem {
+    fn from(e: EntityError) -> Self {
+        let detail = e.to_string();
+        match e {
+            EntityError::NotRegistered(_) => Self::not_found(detail),
+            EntityError::Chain(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "chain-unavailable", detail)
+            }
+            EntityError::Submit(e) => e.into(),
+            EntityError::Store(e) => e.into(),
+            _ => Self::new(StatusCode::CONFLICT, "entity", detail),
+        }
+    }
+}
