@@ -17,6 +17,8 @@ mod follower;
 mod lifecycle;
 #[path = "chain/manager.rs"]
 mod manager;
+#[path = "chain/matrix.rs"]
+mod matrix;
 #[path = "chain/rpc.rs"]
 mod rpc;
 #[path = "chain/sender.rs"]

@@ -16,6 +16,7 @@ mod events;
 mod explain;
 mod extract;
 mod items;
+mod jobs;
 mod login;
 mod offers;
 mod openapi;
@@ -55,6 +56,7 @@ use crate::{
     chain::Registrar,
     config,
     deals::Deals,
+    queue::Queue,
     requests::{Answering, Topics},
     store::{Batch, CommitError, SharedStore, StoreError},
 };
@@ -70,6 +72,7 @@ pub struct Api {
     /// With the entity owner's key, if the node has it.
     pub registrar: Option<Registrar>,
     pub items: Items,
+    pub queue: Queue,
     pub topics: Topics,
     pub lights: Arc<dyn Lights>,
     pub phase: watch::Receiver<Phase>,

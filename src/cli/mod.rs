@@ -10,6 +10,7 @@ mod deals;
 mod demo;
 mod entity;
 mod explain;
+mod jobs;
 mod keygen;
 mod login;
 mod run;
@@ -58,6 +59,9 @@ enum Command {
     /// The supplier's entity in the market's registry (on chain, with the owner's key).
     #[command(subcommand)]
     Entity(entity::Command),
+    /// The queue of the running node: look at jobs, send them off again, pause a kind.
+    #[command(subcommand)]
+    Jobs(jobs::Command),
     /// Why a request got its offers or none, or a deal went the way it went.
     Explain(explain::Args),
     /// The transactions the node sent, and what to do about one that is stuck.
@@ -126,6 +130,7 @@ pub fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Deals(command) => deals::run(command).await,
             Command::Entity(command) => entity::run(command).await,
+            Command::Jobs(command) => jobs::run(command).await,
             Command::Explain(args) => explain::run(args).await,
             Command::Tx(command) => tx::run(command).await,
             Command::Status(ask) => status::status(ask).await,

@@ -21,6 +21,9 @@ use crate::{
 /// How long one step may take before the trade is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// No offer for so long means that all are there; a busy machine pauses between them.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// How far ahead the flight is booked when the chain's clock can be moved on.
 const AHEAD_SECS: u64 = 24 * 3600;
 
@@ -243,10 +246,7 @@ impl<'a> Trader<'a> {
             .buyer
             .ask(TOPIC, Js::from(query), Duration::from_secs(600))
             .await?;
-        let offers = self
-            .buyer
-            .offers(&request, Duration::from_millis(300), PATIENCE)
-            .await?;
+        let offers = self.buyer.offers(&request, QUIET, PATIENCE).await?;
         let Some(first) = offers.first else {
             return Err(TradeError::NoOffer(PATIENCE, offers.refused));
         };

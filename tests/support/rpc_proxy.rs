@@ -61,6 +61,7 @@ struct Shared {
     fault: Arc<Mutex<Fault>>,
     calls: Arc<Mutex<BTreeMap<String, u64>>>,
     sends: Arc<AtomicU64>,
+    requests: Arc<AtomicU64>,
 }
 
 pub struct RpcProxy {
@@ -79,6 +80,7 @@ impl RpcProxy {
             fault: Arc::default(),
             calls: Arc::default(),
             sends: Arc::default(),
+            requests: Arc::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -116,6 +118,11 @@ impl RpcProxy {
         calls.get(method).copied().unwrap_or_default()
     }
 
+    /// HTTP requests so far.
+    pub fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
     pub fn all_calls(&self) -> BTreeMap<String, u64> {
         self.shared.calls.lock().unwrap().clone()
     }
@@ -144,6 +151,10 @@ fn cut() -> Response {
 
 async fn answer(State(shared): State<Shared>, body: Bytes) -> Response {
     let fault = shared.fault.lock().unwrap().clone();
+    shared.requests.fetch_add(1, Ordering::SeqCst);
+    if fault == Fault::None {
+        return pass(&shared, body).await;
+    }
     match fault {
         Fault::Refused => return cut(),
         Fault::Hung => {
@@ -216,6 +227,36 @@ async fn answer(State(shared): State<Shared>, body: Bytes) -> Response {
         text.truncate(text.len() / 2);
     }
     ([("content-type", "application/json")], text).into_response()
+}
+
+/// Nothing is wrong: counted, and passed on as it is.
+async fn pass(shared: &Shared, body: Bytes) -> Response {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        method: String,
+    }
+    let named = serde_json::from_slice::<Vec<Named>>(&body)
+        .or_else(|_| serde_json::from_slice::<Named>(&body).map(|one| vec![one]));
+    {
+        let mut calls = shared.calls.lock().unwrap();
+        for one in named.unwrap_or_default() {
+            *calls.entry(one.method).or_default() += 1;
+        }
+    }
+    let sent = shared
+        .client
+        .post(&shared.target)
+        .header("content-type", "application/json")
+        .body(body)
+        .send();
+    let Ok(answer) = sent.await else {
+        return StatusCode::BAD_GATEWAY.into_response();
+    };
+    let status = answer.status();
+    match answer.bytes().await {
+        Ok(bytes) => (status, [("content-type", "application/json")], bytes).into_response(),
+        Err(_) => cut(),
+    }
 }
 
 enum Before {

@@ -56,6 +56,7 @@ impl Walk {
             let reader = Reader {
                 parts,
                 must_exist: false,
+                read: Default::default(),
             };
             parts.effects.reverted(&undone, &reader).await?
         };

@@ -278,6 +278,8 @@ struct Reader<'a> {
     parts: &'a Parts,
     /// An unknown id means that the endpoint is behind.
     must_exist: bool,
+    /// What was read for these logs, so that no deal is read twice for them.
+    read: Mutex<HashMap<B256, Option<Deal>>>,
 }
 
 /// Bounds the memory of whose deal is whose; beyond it, it starts anew.
@@ -304,7 +306,23 @@ impl Reader<'_> {
 #[async_trait]
 impl DealReader for Reader<'_> {
     async fn deals(&self, ids: &[B256]) -> Result<HashMap<B256, Option<Deal>>, ChainError> {
-        let deals = self.parts.contracts.deals(ids).await?;
+        let mut held = HashMap::with_capacity(ids.len());
+        let mut wanted = Vec::new();
+        {
+            let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+            for id in ids {
+                match read.get(id) {
+                    Some(deal) => {
+                        held.insert(*id, deal.clone());
+                    }
+                    None => wanted.push(*id),
+                }
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(held);
+        }
+        let deals = self.parts.contracts.deals(&wanted).await?;
         if self.must_exist
             && let Some((id, _)) = deals.iter().find(|(_, deal)| deal.is_none())
         {
@@ -313,7 +331,12 @@ impl DealReader for Reader<'_> {
             )));
         }
         self.remember(&deals);
-        Ok(deals)
+        self.read
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(deals.iter().map(|(id, deal)| (*id, deal.clone())));
+        held.extend(deals);
+        Ok(held)
     }
 
     async fn suppliers(&self, ids: &[B256]) -> Result<HashMap<B256, B256>, ChainError> {

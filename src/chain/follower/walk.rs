@@ -213,6 +213,7 @@ impl Walk {
             let reader = Reader {
                 parts,
                 must_exist: true,
+                read: Default::default(),
             };
             parts.effects.effects(&logs, &reader).await?
         };

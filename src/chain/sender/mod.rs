@@ -129,6 +129,9 @@ struct Inner {
     foreign: std::sync::Mutex<Option<tokio::time::Instant>>,
 }
 
+/// Between two looks at a row that is waited for, if nothing is heard of it.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Changes kept for a listener that is slow; beyond it, it is told how many it missed.
 const TOLD: usize = 1024;
 
@@ -272,8 +275,10 @@ impl Sender {
                     Some(row) if !row.state.is_settled() => {}
                     other => return Ok(other),
                 }
-                if changed.changed().await.is_err() {
-                    return self.get(id).await;
+                // Another owner of the store may be who settles it, so it is looked at now and then, too.
+                match tokio::time::timeout(LOOK, changed.changed()).await {
+                    Ok(Err(_)) => return self.get(id).await,
+                    Ok(Ok(())) | Err(_) => {}
                 }
             }
         };
