@@ -3,7 +3,7 @@
 //! way or was taken answers with the same transaction.
 
 use alloy::primitives::{Address, B256};
-use axum::{Json, extract::State, response::Response};
+use axum::{Json, extract::State, http::StatusCode, response::Response};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -27,6 +27,10 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(list))
         .routes(routes!(get))
         .routes(routes!(check_in))
+        .routes(routes!(check_out))
+        .routes(routes!(reject))
+        .routes(routes!(refund))
+        .routes(routes!(seek))
 }
 
 /// A deal as the node's records have it, which is as the chain's logs told it.
@@ -197,7 +201,136 @@ async fn check_in(
 ) -> Result<Response, Problem> {
     let id = parse_id(&id)?;
     let signature = signature(&body.signature)?;
-    let sent = api.deals.check_in(id, &signature).await?;
-    api.acted(&actor, "deal.check-in", &id.to_string()).await?;
+    let sent = api.deals.by(actor).check_in(id, &signature).await?;
     wait.answer(&api, sent).await
+}
+
+/// Check a deal out
+///
+/// Which pays the supplier. The node does it by itself once the deal's time has come; this is for a deal that was
+/// left behind. The deal must be CheckedIn.
+#[utoipa::path(post, path = "/{id}/check-out", tag = "deals", params(("id" = String, Path), WaitParams),
+    responses(
+        (status = 200, description = "The transaction, at its end.", body = TransactionView),
+        (status = 202, description = "The transaction, under way.", body = TransactionView),
+        (status = 400, description = "`bad-id`"),
+        (status = 404, description = "`not-found`"),
+        (status = 409, description = "`deal-status` (see `deal_status`), `deal-time` (see `due`), `deal-under-way`, `would-revert`"),
+        (status = 503, description = "`chain-unavailable`"),
+    ))]
+async fn check_out(
+    State(api): State<Api>,
+    By(actor): By,
+    InPath(id): InPath<String>,
+    Params(wait): Params<WaitParams>,
+) -> Result<Response, Problem> {
+    let id = parse_id(&id)?;
+    let sent = api.deals.by(actor).check_out(id).await?;
+    wait.answer(&api, sent).await
+}
+
+/// Why a deal is refused.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RejectBody {
+    /// Goes on chain: 1 to 32 bytes.
+    #[schema(min_length = 1, max_length = 32, example = "sold out")]
+    reason: String,
+}
+
+/// Reject a deal
+///
+/// The buyer gets everything back. The deal must be Created, that is, not claimed yet.
+#[utoipa::path(post, path = "/{id}/reject", tag = "deals", request_body = RejectBody,
+    params(("id" = String, Path), WaitParams),
+    responses(
+        (status = 200, description = "The transaction, at its end.", body = TransactionView),
+        (status = 202, description = "The transaction, under way.", body = TransactionView),
+        (status = 400, description = "`bad-id`, `bad-body`"),
+        (status = 404, description = "`not-found`"),
+        (status = 409, description = "`deal-status` (see `deal_status`), `deal-under-way`, `would-revert`"),
+        (status = 422, description = "`reason-missing`, `reason-too-long`"),
+        (status = 503, description = "`chain-unavailable`"),
+    ))]
+async fn reject(
+    State(api): State<Api>,
+    By(actor): By,
+    InPath(id): InPath<String>,
+    Params(wait): Params<WaitParams>,
+    Body(body): Body<RejectBody>,
+) -> Result<Response, Problem> {
+    let id = parse_id(&id)?;
+    let reason = body.reason.trim();
+    if reason.is_empty() {
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "reason-missing",
+            "say why: the reason goes on chain, where the buyer reads it",
+        ));
+    }
+    let sent = api.deals.by(actor).reject(id, reason).await?;
+    wait.answer(&api, sent).await
+}
+
+/// Why a deal is paid back.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RefundBody {
+    /// Stays in the node's own records.
+    #[serde(default)]
+    #[schema(max_length = 200, example = "storm")]
+    reason: String,
+}
+
+/// Refund a deal
+///
+/// The buyer gets the full price back. The deal must be Claimed or CheckedIn.
+#[utoipa::path(post, path = "/{id}/refund", tag = "deals", request_body = RefundBody,
+    params(("id" = String, Path), WaitParams),
+    responses(
+        (status = 200, description = "The transaction, at its end.", body = TransactionView),
+        (status = 202, description = "The transaction, under way.", body = TransactionView),
+        (status = 400, description = "`bad-id`, `bad-body`"),
+        (status = 404, description = "`not-found`"),
+        (status = 409, description = "`deal-status` (see `deal_status`), `deal-under-way`, `would-revert`"),
+        (status = 422, description = "`reason-too-long`"),
+        (status = 503, description = "`chain-unavailable`"),
+    ))]
+async fn refund(
+    State(api): State<Api>,
+    By(actor): By,
+    InPath(id): InPath<String>,
+    Params(wait): Params<WaitParams>,
+    Body(body): Body<RefundBody>,
+) -> Result<Response, Problem> {
+    let id = parse_id(&id)?;
+    let reason = body.reason.trim();
+    if reason.len() > 200 {
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "reason-too-long",
+            "a refund's reason has at most 200 bytes",
+        ));
+    }
+    let sent = api.deals.by(actor).refund(id, reason).await?;
+    wait.answer(&api, sent).await
+}
+
+/// Seek a deal on chain
+///
+/// Reads it anew: the record becomes what the chain says, whether the node knew the deal or not, and the step
+/// that is due is taken.
+#[utoipa::path(post, path = "/{id}/seek", tag = "deals", params(("id" = String, Path)), responses(
+    (status = 200, description = "The deal as the chain has it.", body = DealView),
+    (status = 400, description = "`bad-id`"),
+    (status = 404, description = "`not-found`, `deal-not-ours`"),
+    (status = 503, description = "`chain-unavailable`"),
+))]
+async fn seek(
+    State(api): State<Api>,
+    By(actor): By,
+    InPath(id): InPath<String>,
+) -> Result<Json<DealView>, Problem> {
+    let id = parse_id(&id)?;
+    Ok(Json(api.deals.by(actor).seek(id).await?.into()))
 }

@@ -35,6 +35,7 @@ const TOKEN: &str = "token";
         (name = "login", description = "A token for an owner"),
         (name = "deals", description = "Deals made on our offers, and the supplier's steps on them"),
         (name = "offers", description = "What was offered"),
+        (name = "explain", description = "Why a request or a deal went the way it went"),
         (name = "catalogue", description = "The items that offers are made of"),
         (name = "entity", description = "The supplier's entity in the market's registry"),
         (name = "transactions", description = "What the node sent to the chain"),

@@ -144,6 +144,16 @@ impl Contracts {
             .await
     }
 
+    /// Whether there is code at an address: such a party signs by its own rules (ERC-1271).
+    pub async fn is_contract(&self, address: Address) -> Result<bool, ChainError> {
+        let code: Bytes = self
+            .0
+            .rpc
+            .ask("eth_getCode", json!([address, "latest"]))
+            .await?;
+        Ok(!code.is_empty())
+    }
+
     /// Whether the contract would accept the call now; its refusal is [`ChainError::Revert`].
     pub async fn simulate(&self, call: &Call, from: Address) -> Result<(), ChainError> {
         self.simulate_at(call, from, json!("latest")).await

@@ -2,14 +2,23 @@
 //!
 //! Exit codes: 0 done; 1 failed; 2 wrong usage; 78 wrong configuration; 130 told twice to stop.
 
+mod buy;
+mod catalog;
+mod config;
 mod coordinator;
 mod deals;
 mod demo;
 mod entity;
 mod explain;
+mod keygen;
+mod login;
 mod run;
+mod secret_file;
+mod status;
 mod target;
+mod topics;
 mod tx;
+mod words;
 
 use std::process::ExitCode;
 
@@ -31,17 +40,38 @@ enum Command {
     Coordinator(coordinator::Args),
     /// Watch a real trade on this machine: coordinator, chain, node and buyer, all on loopback.
     Demo(demo::Args),
-    /// The deals made on this supplier's offers (through the running node's control socket).
+    /// The node at a glance: what it hears, where it stands, what is in trouble.
+    Status(target::Ask),
+    /// The deals made on this supplier's offers: look at them, and steer them.
     #[command(subcommand)]
     Deals(deals::Command),
+    /// The items that offers are made of.
+    #[command(subcommand)]
+    Catalog(catalog::Command),
+    /// The topics that requests are heard on.
+    #[command(subcommand)]
+    Topics(topics::Command),
+    /// Stop answering requests; deals made already are served.
+    Pause(status::PauseArgs),
+    /// Go on answering requests.
+    Resume(target::Ask),
     /// The supplier's entity in the market's registry (on chain, with the owner's key).
     #[command(subcommand)]
     Entity(entity::Command),
     /// Why a request got its offers or none, or a deal went the way it went.
     Explain(explain::Args),
-    /// The transactions the node sent (through its control socket).
+    /// The transactions the node sent, and what to do about one that is stuck.
     #[command(subcommand)]
     Tx(tx::Command),
+    /// A config file to start from, whether it is right, and what it comes to.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Make a new key for the signer; prints its address.
+    Keygen(keygen::Args),
+    /// Get a token for a node elsewhere, by the owner's key.
+    Login(login::Args),
+    /// Buy something: ask, take the cheapest offer, pay. For trying a node out.
+    Buy(buy::Args),
 }
 
 /// A failed command: what to print, and the exit code.
@@ -98,6 +128,15 @@ pub fn main() -> ExitCode {
             Command::Entity(command) => entity::run(command).await,
             Command::Explain(args) => explain::run(args).await,
             Command::Tx(command) => tx::run(command).await,
+            Command::Status(ask) => status::status(ask).await,
+            Command::Catalog(command) => catalog::run(command).await,
+            Command::Topics(command) => topics::run(command).await,
+            Command::Pause(args) => status::pause(args).await,
+            Command::Resume(ask) => status::resume(ask).await,
+            Command::Config(command) => config::run(command).await,
+            Command::Keygen(args) => keygen::run(args),
+            Command::Login(args) => login::run(args).await,
+            Command::Buy(args) => buy::run(args).await,
         }
     });
     // What still hangs (a blocked read of a dead disk) must not hold up the exit.

@@ -31,7 +31,7 @@ pub use network::{Identity, Network};
 pub use node::Node;
 pub use owner::Owner;
 pub use problems::Problems;
-pub use queue::Queue;
+pub use queue::{Queue, Rate};
 pub use requests::Requests;
 pub use signer::Signer;
 pub use store::{Durability, Store};

@@ -16,10 +16,23 @@ pub struct Queue {
     /// Jobs that run at once in total. Left out: the sum over the kinds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<usize>,
+    /// How many jobs of a kind may start in a stretch of time. Kinds not named here are not held back.
+    pub rate: BTreeMap<String, Rate>,
     /// A worker that is silent for so long has lost its job. The heartbeat comes at a third of it.
     pub lease: Span,
     /// How long a draining queue lets running jobs go on.
     pub grace: Span,
+}
+
+/// A token bucket: `jobs` per stretch of time, at most `burst` at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    pub jobs: u32,
+    pub per: Span,
+    /// Left out: as many as `jobs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
 }
 
 impl Default for Queue {
@@ -28,6 +41,7 @@ impl Default for Queue {
             concurrency: BTreeMap::from([("request".to_owned(), 64), ("deal".to_owned(), 3)]),
             default_concurrency: 4,
             total: None,
+            rate: BTreeMap::new(),
             lease: Span::secs(30),
             grace: Span::secs(10),
         }
@@ -59,6 +73,20 @@ impl Queue {
             self.default_concurrency,
             "1 to 10000",
         );
+        for (kind, rate) in &self.rate {
+            problems.check(
+                (1..=1_000_000).contains(&rate.jobs) && rate.burst.is_none_or(|b| b >= 1),
+                &format!("queue.rate.{kind}"),
+                format_args!("{} jobs, bursts of {:?}", rate.jobs, rate.burst),
+                "1 job or more",
+            );
+            problems.check(
+                (Duration::from_millis(1)..=Duration::from_secs(86_400)).contains(&rate.per.0),
+                &format!("queue.rate.{kind}.per"),
+                rate.per,
+                "1ms to 24h",
+            );
+        }
         if let Some(total) = self.total {
             problems.check(
                 (1..=100_000).contains(&total),

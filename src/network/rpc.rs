@@ -74,6 +74,19 @@ pub struct Want {
     pub ids: Vec<Bytes>,
 }
 
+/// The control part that we write and do not read.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Joining {
+    #[prost(message, repeated, tag = "3")]
+    graft: Vec<Graft>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Graft {
+    #[prost(string, optional, tag = "1")]
+    topic: Option<String>,
+}
+
 /// One piece of an RPC.
 #[derive(Debug)]
 pub enum Part {
@@ -192,6 +205,18 @@ pub fn subscription_field(topic: &str, subscribe: bool) -> Bytes {
         topic: Some(topic.to_owned()),
     };
     field(1, &body)
+}
+
+/// The field that asks to be sent every message of these topics at once, not only its id at a heartbeat.
+/// A frame may hold one control field only: TypeScript peers heed the last.
+pub fn graft_field(topics: &[&str]) -> Bytes {
+    let graft = |topic: &&str| Graft {
+        topic: Some((*topic).to_owned()),
+    };
+    let body = Joining {
+        graft: topics.iter().map(graft).collect(),
+    };
+    field(3, &body)
 }
 
 /// The field that asks for messages by id.

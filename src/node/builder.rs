@@ -171,6 +171,7 @@ impl NodeBuilder {
             sender: sender.clone(),
             signer: signer.clone(),
             supplier: config.supplier.id,
+            by: None,
         };
         let builder = offers
             .unwrap_or_else(|| Arc::new(HourlyCatalog::new(config.catalog.clone(), items.clone())));

@@ -9,13 +9,16 @@
 //! Failure: a runner that fails is started again by its supervisor and finds its running jobs where they
 //! were; a store that fails ends the node.
 
+mod control;
+mod rate;
+mod recurring;
 mod runner;
 mod work;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -23,6 +26,10 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use control::{JobFilter, JobPage, Retried, find};
+pub use recurring::{Recurring, Schedule, ScheduleError};
+
+use self::rate::Bucket;
 use crate::{
     base::Clock,
     config,
@@ -72,6 +79,8 @@ pub struct QueueStatus {
 pub struct KindStatus {
     pub running: usize,
     pub limit: usize,
+    /// Nothing of it is started until somebody resumes it.
+    pub paused: bool,
 }
 
 /// The running queue. Clones share it.
@@ -92,7 +101,12 @@ struct Inner {
     lease: Duration,
     /// Jobs in our hands by kind. Outlives a restart of the runner.
     running: Mutex<HashMap<JobId, String>>,
-    /// Changes whenever a job leaves our hands.
+    /// Kinds of which nothing is started. `turning` is held while one is turned and committed.
+    paused: Mutex<BTreeSet<String>>,
+    turning: tokio::sync::Mutex<()>,
+    /// What may start how fast, for kinds with a rate.
+    rates: Mutex<BTreeMap<String, Bucket>>,
+    /// Changes whenever a job leaves our hands, or a kind is resumed.
     left: watch::Sender<u64>,
     draining: CancellationToken,
     grace_over: CancellationToken,
@@ -107,9 +121,17 @@ pub struct Builder {
     tasks: Tasks,
     config: config::Queue,
     kinds: BTreeMap<String, Kind>,
+    recurring: Vec<Recurring>,
 }
 
 impl Builder {
+    /// A job that comes again and again. Names are unique: the last one of a name counts.
+    pub fn recurring(mut self, recurring: Recurring) -> Self {
+        self.recurring.retain(|r| r.name != recurring.name);
+        self.recurring.push(recurring);
+        self
+    }
+
     /// Jobs of `kind` go to `handler`. A kind without one stays in the store.
     pub fn handler(mut self, kind: impl Into<String>, handler: Arc<dyn Handler>) -> Self {
         let kind = kind.into();
@@ -121,6 +143,11 @@ impl Builder {
     /// Starts leasing. Needs a tokio runtime.
     pub fn start(self) -> Queue {
         let sum = self.kinds.values().map(|k| k.limit).sum();
+        let now = Instant::now();
+        let rates = self.config.rate.iter();
+        let rates = rates
+            .map(|(kind, rate)| (kind.clone(), Bucket::new(*rate, now)))
+            .collect();
         let queue = Queue(Arc::new(Inner {
             store: self.store,
             clock: self.clock,
@@ -129,6 +156,9 @@ impl Builder {
             total: self.config.total.unwrap_or(sum),
             lease: self.config.lease.0,
             running: Mutex::default(),
+            paused: Mutex::default(),
+            turning: tokio::sync::Mutex::default(),
+            rates: Mutex::new(rates),
             left: watch::Sender::default(),
             draining: CancellationToken::new(),
             grace_over: CancellationToken::new(),
@@ -138,6 +168,11 @@ impl Builder {
         self.tasks.spawn("queue", Policy::default(), move |beat| {
             runner::run(inner.clone(), beat)
         });
+        if !self.recurring.is_empty() {
+            let (inner, recurring) = (queue.0.clone(), Arc::new(self.recurring));
+            let body = move |beat| recurring::run(inner.clone(), recurring.clone(), beat);
+            self.tasks.spawn("recurring", Policy::default(), body);
+        }
         queue
     }
 }
@@ -155,6 +190,7 @@ impl Queue {
             tasks: tasks.clone(),
             config: config.clone(),
             kinds: BTreeMap::new(),
+            recurring: Vec::new(),
         }
     }
 
@@ -203,7 +239,15 @@ impl Queue {
                 .map(|(kind, k)| {
                     let running = running.get(kind).copied().unwrap_or(0);
                     let limit = k.limit;
-                    (kind.clone(), KindStatus { running, limit })
+                    let paused = self.0.is_paused(kind);
+                    (
+                        kind.clone(),
+                        KindStatus {
+                            running,
+                            limit,
+                            paused,
+                        },
+                    )
                 })
                 .collect(),
         }

@@ -6,10 +6,10 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::{Inner, work};
+use super::{Inner, rate::Bucket, work};
 use crate::{
     base::Timestamp,
     store::{Batch, JobOp, LeaseRequest, StoreError},
@@ -21,6 +21,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) async fn run(inner: Arc<Inner>, beat: Beat) -> Result<(), TaskError> {
     let mut marks = inner.store.watch();
     let mut left = inner.left.subscribe();
+    inner.recall_paused().await?;
     loop {
         beat.tick();
         marks.borrow_and_update();
@@ -46,7 +47,8 @@ pub(super) async fn run(inner: Arc<Inner>, beat: Beat) -> Result<(), TaskError> 
                 })
                 .clamp(Duration::from_millis(1), LOOK),
             Round::Full => LOOK,
-        };
+        }
+        .min(inner.next_token());
         let full = matches!(round, Round::Full);
         let waits_for = if full { "room" } else { "work" };
         beat.wait(waits_for, async {
@@ -62,6 +64,30 @@ pub(super) async fn run(inner: Arc<Inner>, beat: Beat) -> Result<(), TaskError> 
         if beat.is_stopping() {
             return Ok(());
         }
+    }
+}
+
+impl Inner {
+    /// How many jobs of a kind may start now by its rate.
+    fn tokens(&self, kind: &str) -> usize {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates
+            .get_mut(kind)
+            .map_or(usize::MAX, |bucket| bucket.room(Instant::now()))
+    }
+
+    fn started(&self, kind: &str) {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = rates.get_mut(kind) {
+            bucket.take(1);
+        }
+    }
+
+    /// When a kind that waits for its rate may go on.
+    fn next_token(&self) -> Duration {
+        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = rates.values().map(Bucket::wait).filter(|w| !w.is_zero());
+        waits.min().unwrap_or(Duration::MAX)
     }
 }
 
@@ -88,7 +114,12 @@ async fn look(inner: &Arc<Inner>, beat: &Beat) -> Result<Round, StoreError> {
         .iter()
         .map(|(kind, k)| {
             let busy = running.get(kind).copied().unwrap_or(0);
-            (kind.clone(), k.limit.saturating_sub(busy))
+            let room = if inner.is_paused(kind) {
+                0
+            } else {
+                inner.tokens(kind)
+            };
+            (kind.clone(), room.min(k.limit.saturating_sub(busy)))
         })
         .filter(|(_, room)| *room > 0)
         .collect();
@@ -108,6 +139,7 @@ async fn look(inner: &Arc<Inner>, beat: &Beat) -> Result<Round, StoreError> {
         });
     }
     for job in leased.jobs {
+        inner.started(&job.spec.kind);
         let Some(kind) = inner.kinds.get(&job.spec.kind) else {
             // The store gives only what was asked for; if it did not, the job goes back.
             let mut batch = Batch::new();

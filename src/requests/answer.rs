@@ -18,7 +18,7 @@ use super::{
 use crate::{
     base::{Clock, Span, ids},
     catalog::{BuildError, Decline, OfferBuilder, OfferContext},
-    market::{DigestSigner, Domain, Offer, Request},
+    market::{DigestSigner, Domain, Offer, Request, SignOfferError},
     network::Peer,
     queue::{Handler, JobContext, Outcome},
     store::{Batch, CommitError, Job, JobOp, Precondition, SharedStore, StoreError, fetch},
@@ -153,7 +153,10 @@ impl Answer {
                     &self.domain,
                     &*self.signer,
                 )
-                .map_err(|e| Decline::new("offer.unsigned", e.to_string()))?;
+                .map_err(|e| match e {
+                    SignOfferError::Signer(e) => BuildError::Unavailable(e.to_string()),
+                    e => Decline::new("offer.unwritable", e.to_string()).into(),
+                })?;
                 Ok(OfferRecord::new(&offer, now))
             })
             .collect::<Result<Vec<_>, BuildError>>()?;

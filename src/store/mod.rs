@@ -15,7 +15,7 @@ mod job;
 mod record;
 pub mod sled;
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -65,6 +65,26 @@ pub trait Store: Send + Sync + 'static {
         after: Option<JobId>,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError>;
+
+    /// How many jobs of each kind are in each state. Walks all of them.
+    async fn job_counts(&self) -> Result<BTreeMap<String, BTreeMap<JobState, u64>>, StoreError> {
+        let mut counts: BTreeMap<String, BTreeMap<JobState, u64>> = BTreeMap::new();
+        let mut after = None;
+        loop {
+            let jobs = self.jobs(None, None, after, 1_000).await?;
+            after = jobs.last().map(|job| job.id);
+            if after.is_none() {
+                return Ok(counts);
+            }
+            for job in jobs {
+                *counts
+                    .entry(job.spec.kind)
+                    .or_default()
+                    .entry(job.state)
+                    .or_default() += 1;
+            }
+        }
+    }
 
     /// Committed events with a number above `since`, in order, at most `limit`.
     async fn events(&self, since: u64, limit: usize) -> Result<Vec<Event>, StoreError>;

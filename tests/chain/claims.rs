@@ -31,6 +31,7 @@ fn node(stage: &Stage) -> Node {
         sender: sender.clone(),
         signer,
         supplier: stage.chain.supplier_id,
+        by: None,
     };
     let queue = Queue::builder(
         stage.store.clone(),

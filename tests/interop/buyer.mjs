@@ -7,7 +7,7 @@ import { verifyTypedData } from 'viem'
 import { args, attach, fail, say, until } from './peer.mjs'
 import { types } from './types.mjs'
 
-const { coordinator, topic, query = {}, requestId, offers = 1, seconds = 60, signer, domain } = args()
+const { coordinator, topic, query = {}, requestId, offers = 1, seconds = 300, signer, domain } = args()
 setTimeout(() => fail('time is up'), seconds * 1000)
 
 try {

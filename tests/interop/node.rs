@@ -13,6 +13,8 @@ use crate::support::far;
 pub struct Node {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    /// Lines nobody has asked for yet.
+    unclaimed: Vec<Value>,
 }
 
 impl Node {
@@ -37,11 +39,16 @@ impl Node {
         Self {
             child,
             lines: BufReader::new(stdout).lines(),
+            unclaimed: Vec::new(),
         }
     }
 
-    /// The next line that has this field.
+    /// The next line that has this field; lines with other fields may still be asked for.
     pub async fn line(&mut self, field: &str) -> Value {
+        let waiting = self.unclaimed.iter().position(|v| v.get(field).is_some());
+        if let Some(n) = waiting {
+            return self.unclaimed.remove(n);
+        }
         let search = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
                 let value: Value = serde_json::from_str(&line).unwrap();
@@ -49,6 +56,7 @@ impl Node {
                 if value.get(field).is_some() {
                     return value;
                 }
+                self.unclaimed.push(value);
             }
             panic!("the script ended without a line with `{field}`");
         };

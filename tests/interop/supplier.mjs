@@ -2,7 +2,7 @@
 // {coordinator, topic, answerTopic?, answer, seconds} -> a JSON line per message (long ones by their length).
 import { args, attach, fail, say, until } from './peer.mjs'
 
-const { coordinator, topic, answerTopic, answer, seconds = 120 } = args()
+const { coordinator, topic, answerTopic, answer, seconds = 600 } = args()
 setTimeout(() => fail('time is up'), seconds * 1000)
 
 try {

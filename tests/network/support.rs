@@ -1,4 +1,4 @@
-//! A hub and peers with short probes, and waiting on conditions.
+//! A hub and peers, and waiting on conditions.
 #![allow(dead_code)] // two test programs share this file and each leaves something unused
 
 use std::time::Duration;
@@ -13,9 +13,15 @@ use tradewind::{
     telemetry::{Metrics, Tasks},
 };
 
+/// A busy machine must not look like a dead connection.
+const PATIENT: Span = Span::secs(30);
+
+/// Probes that find a dead connection soon, for tests that make one.
+pub const IMPATIENT: (Span, Span) = (Span::millis(500), Span::secs(5));
+
 /// Longer than anything here may take on a slow, busy machine.
 pub fn far() -> Duration {
-    Duration::from_secs(60)
+    Duration::from_secs(120)
 }
 
 pub fn tasks() -> Tasks {
@@ -50,8 +56,7 @@ impl Hub {
             cache_bytes: 8 << 20,
             peer_queue_bytes: 4 << 20,
             max_topics_per_peer: 100,
-            probe_after: Span::millis(500),
-            probe_timeout: Span::secs(3),
+            probe_timeout: PATIENT,
             ..config::Coordinator::default()
         };
         change(&mut config);
@@ -110,10 +115,14 @@ pub struct TestPeer {
     _dir: TempDir,
 }
 
-/// A peer that is connected and whose topics the hub knows.
+/// A peer that is connected and has told its topics.
 pub async fn peer(address: &str, topics: &[&str]) -> TestPeer {
     let peer = start_peer(address, topics);
     peer.until_connected().await;
+    eventually("the topics to be told", || {
+        peer.peer.status()[0].topics == topics.len()
+    })
+    .await;
     peer
 }
 
@@ -122,15 +131,30 @@ pub fn start_peer(address: &str, topics: &[&str]) -> TestPeer {
 }
 
 pub fn start_peer_at(addresses: &[String], topics: &[&str]) -> TestPeer {
+    start_peer_with(addresses, topics, |_| {})
+}
+
+/// A peer that soon notices when its connection is dead.
+pub fn start_impatient_peer(address: &str, topics: &[&str]) -> TestPeer {
+    start_peer_with(&[address.to_owned()], topics, |config| {
+        (config.probe_every, config.probe_timeout) = IMPATIENT;
+    })
+}
+
+fn start_peer_with(
+    addresses: &[String],
+    topics: &[&str],
+    change: impl FnOnce(&mut config::Network),
+) -> TestPeer {
     let dir = tempfile::tempdir().unwrap();
-    let config = config::Network {
+    let mut config = config::Network {
         coordinators: addresses.to_vec(),
         topics: topics.iter().map(|t| (*t).to_owned()).collect(),
         publish_timeout: Span::secs(30),
-        probe_every: Span::millis(500),
-        probe_timeout: Span::secs(3),
+        probe_timeout: PATIENT,
         ..config::Network::default()
     };
+    change(&mut config);
     let tasks = tasks();
     let (peer, inbound) = Peer::start(&config, dir.path(), &tasks).unwrap();
     TestPeer {

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Write,
     path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -38,7 +39,9 @@ async fn a_node_killed_at_random_serves_every_deal_once() {
     let long = std::env::var("TRADEWIND_LONG").is_ok_and(|v| !v.is_empty());
     let seed = setting("TRADEWIND_SEED", rand::random::<u32>().into());
     let kills = setting("TRADEWIND_KILLS", if long { 200 } else { 20 });
-    println!(
+    // Past the capture of passing tests: who reads the log can repeat the run.
+    let _ = writeln!(
+        std::io::stderr(),
         "TRADEWIND_SEED={seed} TRADEWIND_KILLS={kills} cargo test --features faults --test node kill:: -- --nocapture"
     );
     let mut rng = SmallRng::seed_from_u64(seed);

@@ -57,8 +57,9 @@ async fn nginx(dir: &Path, upstream: &str, port: u16) -> Child {
     assert!(rendered.status.success());
     fs::write(dir.join("tradewind.conf"), rendered.stdout).unwrap();
     let at = dir.display();
+    // One process, so that killing it leaves no worker behind.
     let main = format!(
-        "pid {at}/nginx.pid;\nerror_log {at}/error.log;\nevents {{}}\nhttp {{\n access_log off;\n client_body_temp_path {at}/body;\n proxy_temp_path {at}/proxy;\n fastcgi_temp_path {at}/f;\n uwsgi_temp_path {at}/u;\n scgi_temp_path {at}/s;\n include {at}/tradewind.conf;\n}}\n"
+        "master_process off;\npid {at}/nginx.pid;\nerror_log {at}/error.log;\nevents {{}}\nhttp {{\n access_log off;\n client_body_temp_path {at}/body;\n proxy_temp_path {at}/proxy;\n fastcgi_temp_path {at}/f;\n uwsgi_temp_path {at}/u;\n scgi_temp_path {at}/s;\n include {at}/tradewind.conf;\n}}\n"
     );
     fs::write(dir.join("nginx.conf"), main).unwrap();
     // Debian keeps it in sbin, which not every user has in PATH.

@@ -237,16 +237,18 @@ struct Told {
 impl Told {
     fn by(trace: &Trace, tick: u64) -> Self {
         let mut told = Self::default();
-        for line in trace.said(tick) {
-            let words: Vec<&str> = line.split(' ').collect();
-            match words[..] {
-                ["enqueued", id] => drop(told.enqueued.insert(id.parse().unwrap())),
-                ["done", id] => drop(told.done.insert(id.parse().unwrap())),
-                ["moved", name, n] => drop(told.moved.insert(name.to_owned(), n.parse().unwrap())),
-                _ => panic!("{line}"),
-            }
-        }
+        trace.said(tick).for_each(|line| told.take(line));
         told
+    }
+
+    fn take(&mut self, line: &str) {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["enqueued", id] => drop(self.enqueued.insert(id.parse().unwrap())),
+            ["done", id] => drop(self.done.insert(id.parse().unwrap())),
+            ["moved", name, n] => drop(self.moved.insert(name.to_owned(), n.parse().unwrap())),
+            _ => panic!("{line}"),
+        }
     }
 }
 
@@ -440,4 +442,86 @@ fn a_store_that_does_not_sync_is_found_out() {
         })
         .collect();
     assert!(!check_all(&trace, &cases).is_empty());
+}
+
+/// A child that runs into `fault`; answers what it had been told and what it complained of.
+fn run_into(house: &tempfile::TempDir, fault: (&str, &str), steps: usize) -> (Told, String) {
+    let dir = house.path().join("data");
+    fs::create_dir_all(&dir).unwrap();
+    let output = child_of(&dir, "power", steps)
+        .env(fault.0, fault.1)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert!(!output.status.success(), "nothing went wrong");
+    let mut told = Told::default();
+    for line in fs::read_to_string(dir.join("said"))
+        .unwrap_or_default()
+        .lines()
+    {
+        told.take(line);
+    }
+    (told, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_full_disk_ends_the_store_with_a_clear_word_and_nothing_acknowledged_is_lost() {
+    for room in [30_000, 700_000, 1_500_001, 3_000_000] {
+        let house = quick_dir();
+        let (told, words) = run_into(&house, ("SHIM_FULL", &room.to_string()), 1_000_000);
+        assert!(words.contains("No space left on device"), "{room}: {words}");
+        println!("{room}: {} acknowledged", told.enqueued.len());
+        check(&house.path().join("data"), &told).unwrap();
+    }
+}
+
+#[test]
+fn a_read_only_disk_refuses_the_open_with_a_clear_word() {
+    let house = quick_dir();
+    let dir = house.path().join("data");
+    fs::create_dir(&dir).unwrap();
+    assert!(child_of(&dir, "power", 200).status().unwrap().success());
+    let (told, words) = run_into(&house, ("SHIM_READ_ONLY", "1"), 200);
+    assert!(words.contains("Read-only file system"), "{words}");
+    assert!(told.enqueued.len() >= 200);
+    check(&dir, &told).unwrap();
+}
+
+#[test]
+fn a_log_cut_short_is_named_not_taken_for_an_older_store() {
+    let house = quick_dir();
+    let dir = house.path().join("data");
+    fs::create_dir(&dir).unwrap();
+    assert!(
+        child_of(&dir, "power", 800)
+            .env(CLOSE, "1")
+            .status()
+            .unwrap()
+            .success()
+    );
+    let sled = dir.join("store/sled");
+    for entry in fs::read_dir(&sled).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .starts_with("snap.")
+        {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let log = fs::File::options()
+        .write(true)
+        .open(sled.join("db"))
+        .unwrap();
+    log.set_len(log.metadata().unwrap().len() / 2).unwrap();
+    let error = try_open(&dir, config::Durability::Power)
+        .err()
+        .expect("it opened")
+        .to_string();
+    assert!(
+        error.contains("cannot be read") && error.contains("restore"),
+        "{error}"
+    );
 }

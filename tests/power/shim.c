@@ -88,7 +88,9 @@ static int refuse(void) {
 
 static int open_as(int (*real)(const char *, int, ...), const char *path, int flags, mode_t mode) {
   if (!inside(path)) return real(path, flags, mode);
-  if ((flags & (O_CREAT | O_WRONLY | O_RDWR)) && refuse()) return -1;
+  size_t path_len = strlen(path);
+  int voice = path_len > 5 && strcmp(path + path_len - 5, "/said") == 0;
+  if (!voice && (flags & (O_CREAT | O_WRONLY | O_RDWR)) && refuse()) return -1;
   pthread_mutex_lock(&lock);
   struct stat st;
   int was = stat(path, &st) == 0;
@@ -116,13 +118,16 @@ OPEN(open64)
 static ssize_t write_as(int fd, const void *data, size_t len, long long at) {
   char path[PATH_MAX];
   if (!path_of(fd, path)) return at < 0 ? syscall(SYS_write, fd, data, len) : syscall(SYS_pwrite64, fd, data, len, at);
-  if (refuse()) return -1;
+  /* What the process says to the world always gets through. */
+  size_t path_len = strlen(path);
+  int voice = path_len > 5 && strcmp(path + path_len - 5, "/said") == 0;
+  if (!voice && refuse()) return -1;
   pthread_mutex_lock(&lock);
   ssize_t n = -1;
-  if (room == 0) {
+  if (room == 0 && !voice) {
     errno = ENOSPC;
   } else {
-    if (room > 0 && (long long)len > room) len = room;
+    if (!voice && room > 0 && (long long)len > room) len = room;
     uint64_t place = at;
     if (at < 0) {
       struct stat st;
@@ -131,7 +136,7 @@ static ssize_t write_as(int fd, const void *data, size_t len, long long at) {
       place = append ? (uint64_t)st.st_size : (uint64_t)lseek(fd, 0, SEEK_CUR);
     }
     n = at < 0 ? syscall(SYS_write, fd, data, len) : syscall(SYS_pwrite64, fd, data, len, at);
-    if (n > 0 && room > 0) room -= n;
+    if (!voice && n > 0 && room > 0) room -= n;
     int error = errno;
     if (n > 0) note(WRITE, inode_of(fd), place, data, n);
     errno = error;

@@ -2,6 +2,12 @@
 //!
 //! Promise: a topic subscribed to before a message was published is announced before it. Messages that
 //! wait are packed into one frame. A coordinator that takes nothing for [`STALL`] ends the session.
+//!
+//! A topic is announced together with a GRAFT. A gossipsub server passes messages on to its mesh only. Left
+//! to itself it takes us in at its next heartbeat, and then offers us nothing that came before: a message
+//! between our subscription and that heartbeat would be lost to us for ever. Our own coordinator has no mesh
+//! and skips the GRAFT, and so does a gossipsub server for a topic it has not joined: it takes the
+//! subscribers in when it joins.
 
 use std::{
     collections::BTreeSet,
@@ -25,6 +31,8 @@ use super::{
 const STALL: Duration = Duration::from_secs(20);
 /// Messages taken from the queue in one go.
 const BATCH: usize = 64;
+/// Topics announced in one frame; the longest names make it 256 KiB.
+const TOPICS: usize = 256;
 
 /// Writes until it no longer can; the answer is why.
 pub(super) async fn run(
@@ -90,20 +98,23 @@ impl<W: AsyncWrite + Unpin> Writer<'_, W> {
         if Arc::ptr_eq(&self.announced, &wanted) {
             return Ok(());
         }
-        let told = |from: &BTreeSet<String>, to: &BTreeSet<String>, subscribe| -> Vec<Bytes> {
-            from.difference(to)
-                .map(|t| rpc::subscription_field(t, subscribe))
-                .collect()
+        let fields = |topics: &[&str], subscribe| -> Vec<Bytes> {
+            let field = |topic: &&str| rpc::subscription_field(topic, subscribe);
+            topics.iter().map(field).collect()
         };
-        let mut parts = told(&wanted, &self.announced, true);
-        parts.extend(told(&self.announced, &wanted, false));
-        for some in packed(&parts) {
-            self.send(some).await?;
+        // Should this fail, the session ends and all is announced anew.
+        let known = std::mem::replace(&mut self.announced, wanted.clone());
+        for topics in missing(&wanted, &known).chunks(TOPICS) {
+            let mut parts = fields(topics, true);
+            parts.push(rpc::graft_field(topics));
+            self.send(&parts).await?;
+        }
+        for topics in missing(&known, &wanted).chunks(TOPICS) {
+            self.send(&fields(topics, false)).await?;
         }
         self.link
             .board
             .update(self.link.number, |s| s.topics = wanted.len());
-        self.announced = wanted;
         Ok(())
     }
 
@@ -140,6 +151,11 @@ impl<W: AsyncWrite + Unpin> Writer<'_, W> {
         }
         Ok(())
     }
+}
+
+/// Topics of `all` that are not in `known`.
+fn missing<'a>(all: &'a BTreeSet<String>, known: &'a BTreeSet<String>) -> Vec<&'a str> {
+    all.difference(known).map(String::as_str).collect()
 }
 
 /// Cuts `parts` into runs that make frames of at most [`PACK`] bytes, or of one part.

@@ -25,7 +25,7 @@ use super::{
     bytes::Writer,
     draft::{Draft, Ground, Halt, Layer},
     index::Index,
-    keys, read,
+    keys, mark, read,
     retention::{Dropped, SWEEP, sweep},
     rows::BlobRow,
     schema::Schema,
@@ -45,6 +45,9 @@ use crate::{
 const GROUP: usize = 2_048;
 /// The committer beats, sweeps and syncs what is unsynced at least so often.
 const ROUND: Duration = Duration::from_millis(500);
+
+/// How often a quiet store marks how far it is.
+const MARK: Duration = Duration::from_secs(30);
 
 pub(super) enum Message {
     Commit {
@@ -81,6 +84,8 @@ pub(super) struct Committer {
     /// Something was written that the disk has not been asked for yet.
     pub dirty: bool,
     pub last_sync: Instant,
+    /// What the mark beside the tree says, and since when.
+    pub marked: (u64, Instant),
 }
 
 type Reply = oneshot::Sender<Result<Committed, CommitError>>;
@@ -133,11 +138,16 @@ impl Committer {
                 let leased = self.lease(&request).map_err(broken)?;
                 let _ = reply.send(leased);
             }
+            if idle && self.marked.1.elapsed() >= MARK {
+                self.mark();
+            }
             if idle || (self.dirty && self.last_sync.elapsed() >= ROUND) {
                 self.idle().map_err(broken)?;
             }
             if stop {
-                return self.idle().map_err(broken);
+                self.idle().map_err(broken)?;
+                self.mark();
+                return Ok(());
             }
         }
     }
@@ -364,6 +374,22 @@ impl Committer {
             }
         }
         Ok(())
+    }
+
+    /// Writes down how far the store is for sure. Only a help for the next open: a failure is logged.
+    fn mark(&mut self) {
+        if self.dirty || self.marked.0 == self.sequence {
+            return;
+        }
+        // Whatever the durability: a mark above what the disk holds would shut the store's owner out.
+        let marked = self
+            .opened
+            .sync()
+            .and_then(|()| mark::write(self.opened.dir(), self.sequence));
+        match marked {
+            Ok(()) => self.marked = (self.sequence, Instant::now()),
+            Err(e) => tracing::warn!(error = %e, "the store's mark could not be written"),
+        }
     }
 
     /// Tells everybody how far the store is. Events of leases are shown with the next sync.

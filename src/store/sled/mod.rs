@@ -17,6 +17,7 @@ mod index;
 mod jobrow;
 mod jobs;
 mod keys;
+mod mark;
 mod open;
 mod read;
 mod recover;
@@ -25,6 +26,7 @@ mod rows;
 mod schema;
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, RwLock,
@@ -250,6 +252,12 @@ impl Store for SledStore {
             .await?;
         self.shared.settled().await?;
         Ok(jobs)
+    }
+
+    async fn job_counts(&self) -> Result<BTreeMap<String, BTreeMap<JobState, u64>>, StoreError> {
+        let counts = self.blocking(read::job_counts).await?;
+        self.shared.settled().await?;
+        Ok(counts)
     }
 
     async fn events(&self, since: u64, limit: usize) -> Result<Vec<Event>, StoreError> {

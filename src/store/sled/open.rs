@@ -16,7 +16,7 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
 
-use super::{bytes::Reader, keys, schema::Schema};
+use super::{bytes::Reader, keys, mark, schema::Schema};
 use crate::config;
 
 #[derive(Debug, thiserror::Error)]
@@ -50,10 +50,16 @@ pub(super) struct Opened {
     pub db: ::sled::Db,
     file: File,
     pub blobs: PathBuf,
+    dir: PathBuf,
     _lock: File,
 }
 
 impl Opened {
+    /// The store's own directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// What was flushed is on the disk: `fdatasync` of the file that holds the tree.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
@@ -105,6 +111,7 @@ pub(super) fn open(
         db,
         file,
         blobs,
+        dir: dir.clone(),
         _lock: lock,
     };
     let identity = identify(&opened, schema, &dir, named.as_deref())?;
@@ -250,6 +257,16 @@ fn identify(
         return Err(unreadable(
             dir,
             &"its contents are not those of the store that its file `id` names; the log is damaged or was replaced",
+        ));
+    }
+    let reached = match get(super::committer::COUNTERS)? {
+        Some(counters) => Reader(&counters).u64().ok_or_else(|| broken("counters"))?,
+        None => 0,
+    };
+    if mark::read(dir)?.is_some_and(|mark| reached < mark) {
+        return Err(unreadable(
+            dir,
+            &"its newest commits are gone: the log in `sled/db` was cut short or replaced by an older one",
         ));
     }
     let found = match get("step")? {

@@ -6,6 +6,8 @@
 //! A scan is not a snapshot: a row that changes while the scan runs may be seen as it was or as it is, and
 //! one whose searched column changes may be missed or met twice; each row by itself is whole.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use sled::{IVec, Tree};
 
@@ -182,6 +184,27 @@ pub(super) fn jobs(
         }
     }
     Ok(found)
+}
+
+/// Jobs by kind and state. One that moves while we walk may be counted in both places, or in none.
+pub(super) fn job_counts(
+    opened: &Opened,
+) -> Result<BTreeMap<String, BTreeMap<JobState, u64>>, StoreError> {
+    let mut counts: BTreeMap<String, BTreeMap<JobState, u64>> = BTreeMap::new();
+    for prefix in [keys::UNFINISHED, keys::FINISHED] {
+        for entry in opened.db.scan_prefix([prefix]) {
+            let (key, bytes) = entry?;
+            let Some(row) = JobRow::decode_head(&bytes) else {
+                return Err(unreadable("jobs", hex::encode(&key), "not in a known form"));
+            };
+            *counts
+                .entry(row.kind)
+                .or_default()
+                .entry(row.state)
+                .or_default() += 1;
+        }
+    }
+    Ok(counts)
 }
 
 /// Events above `since`, up to `last`.

@@ -93,6 +93,7 @@ pub(super) fn committer(
         chain_time,
         dirty: false,
         last_sync: Instant::now(),
+        marked: (0, Instant::now()),
     };
     committer.free_orphans(&orphans)?;
     Ok(committer)
