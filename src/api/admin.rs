@@ -4,7 +4,8 @@
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{
-    Api, answering, deals, entity, explain, items, jobs, offers, status, topics, transactions,
+    Api, answering, deals, entity, explain, items, jobs, offers, status, store, topics,
+    transactions,
 };
 
 /// Behind a door.
@@ -18,6 +19,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .nest("/jobs", jobs::routes())
         .nest("/offers", offers::routes())
         .nest("/status", status::routes())
+        .nest("/store", store::routes())
         .nest("/topics", topics::routes())
         .nest("/transactions", transactions::routes());
     #[cfg(feature = "faults")]

@@ -26,6 +26,7 @@ mod problem;
 mod serve;
 mod service;
 mod status;
+mod store;
 mod topics;
 mod transactions;
 
