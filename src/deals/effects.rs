@@ -79,45 +79,59 @@ impl Effects for DealEffects {
         Ok(batch)
     }
 
-    /// Takes back what these logs said. A deal that is on no branch any more has no record; a step that
-    /// becomes due again gets its job again.
     async fn reverted(
         &self,
         logs: &[MarketLog],
         deals: &dyn DealReader,
     ) -> Result<Batch, EffectsError> {
         let mut drafts = self.drafts(logs, deals).await?;
-        let mut batch = Batch::new();
-        for log in logs.iter().rev() {
-            if let Some((draft, ..)) = ours(&mut drafts, log) {
-                draft.changed |= draft.record.unsee(log.tx_hash, log.log_index);
-            } else if let MarketEvent::DealTokenMoved { from, token_id, .. } = &log.event
-                && let Some(draft) = self.holder(&mut drafts, *token_id).await?
-            {
-                if from.is_zero() {
-                    draft.record.token = None;
-                } else {
-                    draft.record.terms.buyer = *from;
-                }
-                draft.changed = true;
-            }
-        }
-        for draft in drafts.into_values().filter(|d| d.changed) {
-            let Some(version) = draft.version else {
-                continue;
-            };
-            let record = &draft.record;
-            if record.history.is_empty() {
-                batch.delete::<DealRecord>(&record.key());
-                continue;
-            }
-            batch.update(record, version)?;
-            if let Some((step, due)) = next_step(&record.terms, record.status) {
-                batch.enqueue(step_job(record.id, step, due));
-            }
-        }
-        Ok(batch)
+        self.undo(logs, &mut drafts).await?;
+        taken_back(drafts)
     }
+
+    async fn rewound(
+        &self,
+        from: u64,
+        logs: &[MarketLog],
+        deals: &dyn DealReader,
+    ) -> Result<Batch, EffectsError> {
+        let mut drafts = self.drafts(logs, deals).await?;
+        self.undo(logs, &mut drafts).await?;
+        // So rare that every deal may be looked at.
+        let all = Query::all(DealRecord::TABLE, usize::MAX);
+        for held in fetch_all::<DealRecord>(&*self.store, all).await? {
+            if held.value.history.iter().any(|seen| seen.block >= from) {
+                drafts
+                    .entry(held.value.id)
+                    .or_insert_with(|| Draft::new(held.value, Some(held.version)));
+            }
+        }
+        for draft in drafts.values_mut() {
+            draft.changed |= draft.record.unsee_from(from);
+        }
+        taken_back(drafts)
+    }
+}
+
+/// The records without what was taken back. A deal that is on no branch any more has none; a step that becomes
+/// due again gets its job again.
+fn taken_back(drafts: BTreeMap<B256, Draft>) -> Result<Batch, EffectsError> {
+    let mut batch = Batch::new();
+    for draft in drafts.into_values().filter(|d| d.changed) {
+        let Some(version) = draft.version else {
+            continue;
+        };
+        let record = &draft.record;
+        if record.history.is_empty() {
+            batch.delete::<DealRecord>(&record.key());
+            continue;
+        }
+        batch.update(record, version)?;
+        if let Some((step, due)) = next_step(&record.terms, record.status) {
+            batch.enqueue(step_job(record.id, step, due));
+        }
+    }
+    Ok(batch)
 }
 
 /// The draft that a status log belongs to, unless it is another supplier's.
@@ -175,6 +189,29 @@ fn claimed_before(logs: &[MarketLog], n: usize) -> Option<B256> {
 }
 
 impl DealEffects {
+    /// Takes back what these logs said, newest first.
+    async fn undo(
+        &self,
+        logs: &[MarketLog],
+        drafts: &mut BTreeMap<B256, Draft>,
+    ) -> Result<(), EffectsError> {
+        for log in logs.iter().rev() {
+            if let Some((draft, ..)) = ours(drafts, log) {
+                draft.changed |= draft.record.unsee(log.tx_hash, log.log_index);
+            } else if let MarketEvent::DealTokenMoved { from, token_id, .. } = &log.event
+                && let Some(draft) = self.holder(drafts, *token_id).await?
+            {
+                if from.is_zero() {
+                    draft.record.token = None;
+                } else {
+                    draft.record.terms.buyer = *from;
+                }
+                draft.changed = true;
+            }
+        }
+        Ok(())
+    }
+
     /// A deal's token came into being, or was passed on, which makes its holder the buyer.
     async fn token_moved(
         &self,

@@ -82,6 +82,20 @@ impl DealRecord {
         }
         changed
     }
+
+    /// Takes back every log from this block on.
+    pub fn unsee_from(&mut self, block: u64) -> bool {
+        let later: Vec<(B256, u64)> = self
+            .history
+            .iter()
+            .filter(|s| s.block >= block)
+            .map(|s| (s.transaction, s.log_index))
+            .collect();
+        for (transaction, log_index) in &later {
+            self.unsee(*transaction, *log_index);
+        }
+        !later.is_empty()
+    }
 }
 
 impl Record for DealRecord {

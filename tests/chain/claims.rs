@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tradewind::{
-    chain::{Follower, Sender, TransactionState},
+    chain::{Follower, Intent, Sender, TransactionState},
     deals::{self, DealEffects, DealRecord, Deals},
     market::{DealStatus, Offer},
     queue::Queue,
     store::fetch,
 };
 
-use crate::support::{Stage, until};
+use crate::support::{Stage, submit, until};
 
 /// A node without its network side.
 struct Node {
@@ -163,7 +163,7 @@ async fn a_reorganisation_around_a_deal_ends_with_one_claim() {
         stage.allow(&buyer).await;
         stage.chain.mine(10).await.unwrap();
         let offer = stage.late_offer().await;
-        stage.deal(&buyer, &offer).await;
+        let made = stage.deal(&buyer, &offer).await;
         // As deep as the deal's block, whatever came on top of it.
         stage.chain.mine(depth - 1).await.unwrap();
         if depth > 2 {
@@ -173,6 +173,15 @@ async fn a_reorganisation_around_a_deal_ends_with_one_claim() {
             .await;
         }
         stage.chain.reorg(depth).await.unwrap();
+        if depth > horizon && stage.status(offer.id).await.is_none() {
+            // For the buyer's sender this was final, and nothing of its own asks for it again: the buyer does,
+            // and gets the same transaction.
+            let call = stage
+                .contracts
+                .create_deal(&offer, offer.payment[0].id, Default::default());
+            let again = Intent::named(offer.id, "deal", call);
+            assert_eq!(submit(&buyer, again).await.id, made.id);
+        }
         settled(&stage, &node, &offer, DealStatus::Claimed).await;
         claimed_once(&stage, &node, &offer).await;
         println!("depth {depth}, horizon {horizon}: ok");

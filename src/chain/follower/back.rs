@@ -35,7 +35,7 @@ impl Walk {
         let (from, to) = (self.next.saturating_sub(1), ancestor.map(|m| m.number));
         let next = match (ancestor, marks.first()) {
             (Some(mark), _) => mark.number + 1,
-            // Deeper than anything remembered: read one horizon more again. Effects are idempotent.
+            // Deeper than anything remembered: one horizon more is read again.
             (None, Some(oldest)) => oldest
                 .number
                 .saturating_sub(parts.config.horizon)
@@ -50,14 +50,16 @@ impl Walk {
             .cloned()
             .collect();
         tracing::warn!(from, to, logs = undone.len(), "the chain was reorganised");
-        let mut batch = if undone.is_empty() {
+        let reader = Reader {
+            parts,
+            must_exist: false,
+            read: Default::default(),
+        };
+        let mut batch = if ancestor.is_none() {
+            parts.effects.rewound(next, &undone, &reader).await?
+        } else if undone.is_empty() {
             Batch::new()
         } else {
-            let reader = Reader {
-                parts,
-                must_exist: false,
-                read: Default::default(),
-            };
             parts.effects.reverted(&undone, &reader).await?
         };
         for log in &undone {

@@ -79,6 +79,18 @@ pub trait Effects: Send + Sync + 'static {
         logs: &[MarketLog],
         deals: &dyn DealReader,
     ) -> Result<Batch, EffectsError>;
+
+    /// A reorganisation deeper than logs are remembered: everything from block `from` on is read again, so
+    /// whatever was taken in from there on is taken back; `logs` are those of it that are remembered.
+    async fn rewound(
+        &self,
+        from: u64,
+        logs: &[MarketLog],
+        deals: &dyn DealReader,
+    ) -> Result<Batch, EffectsError> {
+        let _ = from;
+        self.reverted(logs, deals).await
+    }
 }
 
 /// Reads that effects may need, in batches.

@@ -10,6 +10,7 @@ use std::{
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tradewind::{
+    api::Control,
     base::ids,
     demo::{NodeProcess, Progress, TradeReport, Trader, World, WorldOptions, ms},
     devchain,
@@ -18,7 +19,7 @@ use tradewind::{
 use super::Failure;
 
 /// How far ahead a flight is: long enough for deal, claim and check-in at a block a second.
-const AHEAD_SECS: u64 = 8;
+const AHEAD_SECS: u64 = 5;
 
 /// How long everything may take to end.
 const GRACE: Duration = Duration::from_secs(40);
@@ -127,9 +128,17 @@ async fn market(
     let buyer = tokio::time::timeout(Duration::from_secs(60), world.buyer())
         .await
         .map_err(|_| Failure::new("the buyer did not start"))??;
-    let mut failures = 0;
+    let control = Control::at(world.node_data_dir().join("control.sock"))?;
     let mut tell = |progress| view.progress(progress);
-    let mut trader = Trader::new(world, buyer, &node.control, &mut tell).in_real_time(AHEAD_SECS);
+    let trader = Trader::new(world, buyer, &control, &mut tell).in_real_time(AHEAD_SECS);
+    tokio::select! {
+        outcome = trade_on(trader) => outcome,
+        exit = node.exit() => Err(Failure::new(format!("the node ended by itself: {}", exit?))),
+    }
+}
+
+async fn trade_on(mut trader: Trader<'_>) -> Result<(), Failure> {
+    let mut failures = 0;
     loop {
         // The view is lent to the trader; what ends a trade is told the same way.
         match trader.trade().await {

@@ -1,6 +1,8 @@
 //! The admin API over HTTP, on a node whose chain and coordinator are away: who is let in, what the supplier can
 //! steer, and what the event log says of it afterwards.
 
+mod cli;
+
 use std::{path::Path, sync::Arc};
 
 use alloy::{
