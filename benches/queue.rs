@@ -249,17 +249,25 @@ fn main() {
     let time = Duration::from_secs(seconds);
     let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let runtime = tokio::runtime::Runtime::new().expect("threads");
-    let before = raw_fdatasync(root.path(), time / 2);
     let next = Arc::new(AtomicUsize::new(0));
     let mut ours = BTreeMap::new();
-    let mut syncs_per_commit = 0.0;
+    let mut syncs = BTreeMap::new();
+    let mut raws = Vec::new();
     for producers in [1, 16, 256] {
         let house = open(&root.path().join(format!("enqueue{producers}")));
+        // On both sides of the row that is compared with it: the disk's mood changes by the minute.
+        if producers == 1 {
+            raws.push(raw_fdatasync(root.path(), time / 2));
+        }
         let start = Instant::now();
         let count = runtime.block_on(produce(&house.store, producers, &next, for_time(time)));
         ours.insert(producers, count as f64 / start.elapsed().as_secs_f64());
         let counts = &house.tasks.metrics.store;
-        syncs_per_commit = counts.get("syncs") as f64 / counts.get("commits").max(1) as f64;
+        let per_commit = counts.get("syncs") as f64 / counts.get("commits").max(1) as f64;
+        syncs.insert(producers, per_commit);
+        if producers == 1 {
+            raws.push(raw_fdatasync(root.path(), time / 2));
+        }
         runtime.block_on(house.store.close()).expect("a close");
     }
     let small = open(&root.path().join("small"));
@@ -272,7 +280,7 @@ fn main() {
     for house in [&small, &idle] {
         runtime.block_on(house.store.close()).expect("a close");
     }
-    let raw = (before + raw_fdatasync(root.path(), time / 2)) / 2.0;
+    let raw = raws.iter().sum::<f64>() / raws.len() as f64;
     let peer = bullmq(root.path(), seconds);
     let theirs = |name: &str| peer.get(name).map(|n| (*n, BULLMQ));
     for (producers, rate) in &ours {
@@ -286,13 +294,9 @@ fn main() {
         "/s",
         Better::Higher,
     );
-    report.row(
-        "syncs_per_commit",
-        syncs_per_commit,
-        None,
-        "",
-        Better::Lower,
-    );
+    // Alone, every commit is a sync; of many, a group of commits is one.
+    report.row("syncs_per_commit_1", syncs[&1], None, "", Better::Lower);
+    report.row("syncs_per_commit", syncs[&256], None, "", Better::Lower);
     report.row("cycle", cycle_1k, theirs("cycle"), "/s", Better::Higher);
     report.row(
         "pickup_p99",
@@ -316,6 +320,8 @@ fn full(
     time: Duration,
     cycle_1k: f64,
 ) {
+    // The runners are started from here.
+    let _inside = runtime.enter();
     let dir = root.join("million");
     let house = open(&dir);
     runtime.block_on(async {

@@ -217,12 +217,17 @@ fn unborn(tree_dir: &Path, dir: &Path) -> Result<(), OpenError> {
 fn open_tree(options: &config::Store, dir: &Path) -> Result<::sled::Db, ::sled::Error> {
     let started = Instant::now();
     loop {
-        let opened = ::sled::Config::new()
-            .path(dir)
-            .cache_capacity(options.cache_mb * 1024 * 1024)
-            .mode(::sled::Mode::HighThroughput)
-            .flush_every_ms(None)
-            .open();
+        let open = || {
+            ::sled::Config::new()
+                .path(dir)
+                .cache_capacity(options.cache_mb * 1024 * 1024)
+                .mode(::sled::Mode::HighThroughput)
+                .flush_every_ms(None)
+                .open()
+        };
+        // Some damage makes sled panic where other damage makes it refuse; the panic's text is in the log.
+        let opened = std::panic::catch_unwind(open)
+            .unwrap_or(Err(::sled::Error::Corruption { at: None, bt: () }));
         match opened {
             // We hold the directory's lock, so this is sled's own lock of a store that this process just
             // closed and whose last thread has not let go yet.
