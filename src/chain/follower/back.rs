@@ -18,6 +18,7 @@ impl Walk {
         parts: &Parts,
         head: Head,
     ) -> Result<Step, EffectsError> {
+        self.ahead = None;
         let marks = self.trail.marks().to_vec();
         let now = self.headers(parts, marks.iter().map(|m| m.number)).await?;
         let replaced = marks

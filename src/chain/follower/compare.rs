@@ -13,12 +13,9 @@ use super::{
     EffectsError, Parts,
     range::asked_for_too_much,
     views::Views,
-    walk::{Walk, block_at, hex, read_block},
+    walk::{Walk, read_block},
 };
-use crate::chain::{
-    ChainError, Head,
-    rpc::{Question, Told},
-};
+use crate::chain::{ChainError, Head, rpc::Told};
 
 /// How often two endpoints may tell different blocks of one height before the second is left out. A
 /// reorganisation reaches them one after the other.
@@ -141,23 +138,6 @@ impl Walk {
             logs: all,
             event: (found + lost > 0).then_some(event),
         })
-    }
-
-    /// What the witness is asked, the same as the leading endpoint.
-    pub(super) async fn witness(
-        &self,
-        parts: &Parts,
-        views: &Views,
-        logs: Question,
-        to: u64,
-    ) -> Option<Told> {
-        let witness = views.witness.filter(|w| w.head.number >= to)?;
-        let questions = [logs, block_at(hex(to))];
-        parts
-            .contracts
-            .rpc()
-            .one(witness.endpoint, &questions)
-            .await
     }
 }
 

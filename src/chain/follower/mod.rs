@@ -13,6 +13,7 @@
 
 mod back;
 mod compare;
+mod fetch;
 mod range;
 mod trail;
 mod views;

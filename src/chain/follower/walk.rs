@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use alloy::{
@@ -10,11 +11,13 @@ use alloy::{
     rpc::types::Log,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     CURSOR, EffectsError, FollowerStatus, Parts, Reader,
     compare::Compared,
+    fetch::{Fetched, Wanted},
     range::{Range, asked_for_too_much},
     trail::{Mark, Trail},
     views::{Views, look},
@@ -24,6 +27,9 @@ use crate::{
     store::{Batch, CommitError, Cursor, Precondition, Query, Record, StoreError, fetch_all},
     telemetry::Beat,
 };
+
+/// For so long a look at the chain is gone by while catching up.
+const FRESH: Duration = Duration::from_secs(2);
 
 /// What to do after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +70,10 @@ pub(super) struct Walk {
     range: Range,
     head: Option<Head>,
     confirmations: u64,
+    /// How the chain looked when a head far off was seen; kept on the way there.
+    views: Option<(Instant, Views)>,
+    /// The next range, asked for in advance.
+    pub(super) ahead: Option<(Wanted, Result<Fetched, ChainError>)>,
     /// Times in a row that two endpoints told different blocks of one height.
     pub(super) disagreements: u32,
 }
@@ -81,6 +91,8 @@ impl Walk {
             range: Range::new(config.chunk),
             head: None,
             confirmations: config.confirmations,
+            views: None,
+            ahead: None,
             disagreements: 0,
         };
         if let Some(cursor) = cursor {
@@ -116,15 +128,24 @@ impl Walk {
 
     pub async fn step(&mut self, parts: &Parts, beat: &Beat) -> Result<Step, EffectsError> {
         let standing = self.trail.last();
-        let views = look(parts, standing).await?;
-        let (head, here) = (views.lead.head, views.lead.here);
-        self.head = Some(head);
-
-        if let Some(mark) = standing
-            && here.map(|b| b.hash) != Some(mark.hash)
-        {
-            return self.walk_back(parts, head).await;
-        }
+        let (looked, views) = match self.views.take() {
+            // On the way to a head that is far off; whether the chain is still the same under it is seen with
+            // every range.
+            Some((looked, views)) if looked.elapsed() < FRESH => (looked, views),
+            _ => {
+                let looked = Instant::now();
+                let views = look(parts, standing).await?;
+                let (head, here) = (views.lead.head, views.lead.here);
+                self.head = Some(head);
+                if let Some(mark) = standing
+                    && here.map(|b| b.hash) != Some(mark.hash)
+                {
+                    return self.walk_back(parts, head).await;
+                }
+                (looked, views)
+            }
+        };
+        let head = views.lead.head;
         let Some(target) = views
             .height()
             .checked_sub(parts.config.confirmations)
@@ -133,17 +154,18 @@ impl Walk {
             return self.note_time(parts, head).await;
         };
         let to = target.min(self.next.saturating_add(self.range.blocks() - 1));
-        let step = match self.take_in(parts, beat, &views, to).await {
+        let step = match self.take_in(parts, beat, &views, (to, target)).await {
             Err(EffectsError::Chain(e)) if asked_for_too_much(&e) && self.range.refused() => {
                 tracing::info!(blocks = self.range.blocks(), reason = %e, "asking for fewer blocks");
                 return Ok(Step::More);
             }
             other => other?,
         };
-        Ok(match step {
-            Step::Done if to < target => Step::More,
-            step => step,
-        })
+        if step == Step::Done && to < target {
+            self.views = Some((looked, views));
+            return Ok(Step::More);
+        }
+        Ok(step)
     }
 
     /// No new block to take in; a head that moved on still releases jobs that are due by its time.
@@ -163,38 +185,29 @@ impl Walk {
         parts: &Parts,
         beat: &Beat,
         views: &Views,
-        to: u64,
+        (to, target): (u64, u64),
     ) -> Result<Step, EffectsError> {
         let (from, head) = (self.next, views.lead.head);
-        let at = parts.contracts.addresses();
-        let standing = self.trail.last();
-        // One batch, so one endpoint: it must know both ends of the range, or its "no logs" means nothing.
-        let wanted = Question::new(
-            "eth_getLogs",
-            json!([{
-                "address": [at.market, at.entities],
-                "topics": [log::topics()],
-                "fromBlock": hex(from),
-                "toBlock": hex(to),
-            }]),
-        );
-        let mut questions = vec![wanted.clone(), block_at(hex(to))];
-        questions.extend(standing.map(|m| block_at(hex(m.number))));
-        let (said, witnessed) = tokio::join!(
-            parts.contracts.rpc().batch(&questions),
-            self.witness(parts, views, wanted, to)
-        );
-        let mut answers = said?.into_iter();
-        let logs: Vec<Log> = match answers.next() {
-            Some(answer) => answer.read()?,
-            None => Vec::new(),
+        let wanted = Wanted {
+            from,
+            to,
+            standing: self.trail.last(),
         };
-        let end = read_block(answers.next())?
-            .ok_or_else(|| ChainError::Behind(format!("it does not know block {to} yet")))?;
-        let here = read_block(answers.next())?;
+        let fetched = match self.ahead.take() {
+            Some((ready, fetched)) if ready == wanted => fetched,
+            _ => wanted.fetch(parts, views).await,
+        };
+        let Fetched {
+            logs,
+            end,
+            here,
+            witnessed,
+        } = fetched?;
         self.range.accepted();
         beat.tick();
-        let moved = standing.is_some_and(|m| here.map(|b| b.hash) != Some(m.hash))
+        let moved = wanted
+            .standing
+            .is_some_and(|m| here.map(|b| b.hash) != Some(m.hash))
             || (to == head.number && end.hash != head.hash);
         if moved {
             // The chain changed between two questions: look again.
@@ -207,6 +220,50 @@ impl Walk {
             return Ok(Step::More);
         };
 
+        // The next range is asked for while this one is worked on and committed.
+        let after = Wanted {
+            from: to + 1,
+            to: target.min(to.saturating_add(self.range.blocks())),
+            standing: Some(Mark {
+                number: to,
+                hash: end.hash,
+            }),
+        };
+        let ahead = async {
+            match to < target {
+                true => Some((after, after.fetch(parts, views).await)),
+                false => None,
+            }
+        };
+        let floor = to.saturating_sub(parts.config.horizon);
+        let (committed, ahead) = tokio::join!(
+            self.settle(parts, beat, (&logs, event), (&head, &end)),
+            ahead
+        );
+        if !committed? {
+            return Ok(Step::More);
+        }
+        self.ahead = ahead;
+        self.recent.retain(|l| l.block >= floor);
+        for log in logs {
+            parts.metrics.logs.count(log.event.name());
+            // Nobody listening is no error.
+            let _ = parts.logs.send(Arc::new(log.clone()));
+            if log.block >= floor {
+                self.recent.push(log);
+            }
+        }
+        Ok(Step::Done)
+    }
+
+    /// Commits what follows from the logs up to `end`, with the new place. `false`: as for `commit`.
+    async fn settle(
+        &mut self,
+        parts: &Parts,
+        beat: &Beat,
+        (logs, event): (&[MarketLog], Option<Value>),
+        (head, end): (&Head, &Head),
+    ) -> Result<bool, EffectsError> {
         let mut batch = if logs.is_empty() {
             Batch::new()
         } else {
@@ -215,13 +272,14 @@ impl Walk {
                 must_exist: true,
                 read: Default::default(),
             };
-            parts.effects.effects(&logs, &reader).await?
+            parts.effects.effects(logs, &reader).await?
         };
         if let Some(event) = event {
             let chain = parts.contracts.chain_id().to_string();
             batch.event("chain.disagreement", chain, event);
         }
         beat.tick();
+        let to = end.number;
         let floor = to.saturating_sub(parts.config.horizon);
         for log in logs.iter().filter(|l| l.block >= floor) {
             batch.put(log)?;
@@ -243,19 +301,7 @@ impl Walk {
         let caught_up = to + parts.config.confirmations >= head.number;
         let time = if caught_up { head.time } else { end.time };
 
-        if !self.commit(parts, batch, to + 1, trail, time).await? {
-            return Ok(Step::More);
-        }
-        self.recent.retain(|l| l.block >= floor);
-        for log in logs {
-            parts.metrics.logs.count(log.event.name());
-            // Nobody listening is no error.
-            let _ = parts.logs.send(Arc::new(log.clone()));
-            if log.block >= floor {
-                self.recent.push(log);
-            }
-        }
-        Ok(Step::Done)
+        self.commit(parts, batch, to + 1, trail, time).await
     }
 
     /// Reads logs, with the time of their blocks. `None`: the chain changed meanwhile.

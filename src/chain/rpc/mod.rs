@@ -16,6 +16,7 @@ use std::{
 };
 
 use alloy::{primitives::U64, rpc::client::RpcClient, transports::RpcError};
+use futures::future::join_all;
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json, value::RawValue};
@@ -31,6 +32,9 @@ use crate::{
 
 /// Most calls in one JSON-RPC batch; public endpoints refuse larger ones.
 const MAX_BATCH: usize = 100;
+
+/// Batches of one call to an endpoint that are under way at once.
+const AT_ONCE: usize = 4;
 
 /// How long an unhealthy endpoint is skipped, growing with every failure in a row.
 const SKIP: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
@@ -200,8 +204,14 @@ impl Rpc {
             self.verify(endpoint).await?;
         }
         let mut answers = Vec::with_capacity(questions.len());
-        for part in questions.chunks(MAX_BATCH) {
-            answers.extend(self.send(endpoint, part).await?);
+        for group in questions.chunks(MAX_BATCH * AT_ONCE) {
+            let mut sent = Vec::with_capacity(AT_ONCE);
+            for part in group.chunks(MAX_BATCH) {
+                sent.push(self.send(endpoint, part));
+            }
+            for part in join_all(sent).await {
+                answers.extend(part?);
+            }
         }
         self.0.metrics.rpc.add("ok", questions.len() as u64);
         Ok(answers)
