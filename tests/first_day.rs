@@ -75,6 +75,7 @@ async fn the_first_day_goes_as_it_is_written() {
             block_time: Some(1),
             ..Default::default()
         },
+        ..Default::default()
     })
     .await
     .unwrap_or_else(|e| panic!("{e}"));

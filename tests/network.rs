@@ -357,7 +357,7 @@ async fn a_panic_in_either_loop_is_survived() {
     let buyer = peer(&hub.address(), &[]).await;
     let connections = || supplier.peer.status()[0].connections;
     hub.tasks.register.arm("coordinator");
-    eventually("a new connection", || connections() == 2).await;
+    eventually("a new connection", || connections() >= 2).await;
     supplier.tasks.register.arm("coordinator-peer 1");
     eventually("the loop's failure", || {
         supplier

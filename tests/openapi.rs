@@ -113,3 +113,29 @@ fn every_reference_leads_somewhere() {
         assert!(document.pointer(pointer).is_some(), "{reference}");
     }
 }
+
+/// Two types of one name would silently be one schema in the document, the last one.
+#[test]
+fn every_schema_has_a_name_of_its_own() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api");
+    let mut taken = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let mut schema = false;
+        for line in text.lines() {
+            schema |= line.starts_with("#[derive(") && line.contains("ToSchema");
+            let line = line.trim_start_matches("pub ");
+            let named = line.strip_prefix("struct ").or(line.strip_prefix("enum "));
+            if let Some(rest) = named {
+                let name = rest.split([' ', '<', '(', ';']).next().unwrap().to_owned();
+                if std::mem::take(&mut schema)
+                    && let Some(other) = taken.insert(name.clone(), path.clone())
+                {
+                    panic!("{name} is in {} and {}", other.display(), path.display());
+                }
+            }
+        }
+    }
+    assert!(taken.len() > 20, "{taken:?}");
+}

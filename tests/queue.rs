@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tradewind::{
     base::{Backoff, Clock, Span},
     config,
-    queue::{Handler, JobContext, Outcome, Queue},
+    queue::{Handler, JobContext, JobFilter, Outcome, Queue, Recurring, Retried, Schedule},
     shutdown::Shutdown,
     store::{
         self, Batch, Cursor, Due, Enqueued, Job, JobId, JobOp, JobState, NewJob, Precondition,
@@ -426,4 +426,216 @@ async fn a_runner_that_falls_over_leaves_its_running_jobs_alone() {
     for id in [id, other] {
         assert_eq!(house.reaches(id, JobState::Done).await.attempts, 1);
     }
+}
+
+#[tokio::test]
+async fn a_paused_kind_waits_across_restarts_and_goes_on_when_resumed() {
+    let house = House::new(Clock::system());
+    let queue = house.queue(does(|_, _| async { Outcome::Done(Batch::new()) }));
+    assert!(queue.pause("k", Batch::new()).await.unwrap());
+    assert!(
+        !queue.pause("k", Batch::new()).await.unwrap(),
+        "it was already"
+    );
+    let id = enqueue(&queue, spec("a")).await;
+    queue.drain(Duration::from_secs(1)).await;
+    let queue = house.queue(does(|_, _| async { Outcome::Done(Batch::new()) }));
+    until("it recalls the pause", || queue.status().kinds["k"].paused).await;
+    assert_eq!(house.job(id).await.state, JobState::Ready);
+    assert!(queue.resume("k", Batch::new()).await.unwrap());
+    house.reaches(id, JobState::Done).await;
+    assert!(!queue.resume("k", Batch::new()).await.unwrap());
+    let events = house.store.events(0, 99).await.unwrap();
+    let turned: Vec<_> = events
+        .iter()
+        .filter(|e| e.kind.starts_with("queue."))
+        .map(|e| (e.kind.as_str(), e.subject.as_str()))
+        .collect();
+    assert_eq!(turned, [("queue.paused", "k"), ("queue.resumed", "k")]);
+}
+
+#[tokio::test]
+async fn a_rate_holds_back_what_is_over_the_burst_and_loses_nothing() {
+    let mut house = House::new(Clock::system());
+    let rate = config::Rate {
+        jobs: 50,
+        per: Span::secs(1),
+        burst: Some(5),
+    };
+    house.config.rate.insert("k".to_owned(), rate);
+    let started = std::time::Instant::now();
+    let queue = house.queue(does(|_, _| async { Outcome::Done(Batch::new()) }));
+    let mut ids = Vec::new();
+    for n in 0..30 {
+        ids.push(enqueue(&queue, spec(&n.to_string())).await);
+    }
+    for id in ids {
+        house.reaches(id, JobState::Done).await;
+    }
+    // 25 beyond the burst at 50 a second. A lower bound: a slow machine only takes longer.
+    assert!(
+        started.elapsed() >= Duration::from_millis(500),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_recurring_job_comes_once_a_tick_and_once_for_all_missed_ones() {
+    let house = House::new(Clock::manual(
+        Timestamp::from_second(1_700_000_000).unwrap(),
+    ));
+    let ran = Arc::new(AtomicUsize::new(0));
+    let start = || {
+        let ran = ran.clone();
+        let handler = does(move |job, _| {
+            let ran = ran.clone();
+            async move {
+                assert_eq!(job.spec.key, "recurring:sweep");
+                ran.fetch_add(1, Ordering::SeqCst);
+                Outcome::Done(Batch::new())
+            }
+        });
+        let schedule = Schedule::every(Duration::from_secs(60)).unwrap();
+        let recurring = Recurring {
+            name: "sweep".to_owned(),
+            schedule,
+            job: spec(""),
+        };
+        let (store, clock) = (house.store.clone(), house.clock.clone());
+        Queue::builder(store, clock, &house.tasks.group(), &house.config)
+            .handler("k", handler)
+            .recurring(recurring)
+            .start()
+    };
+    let queue = start();
+    let known = || {
+        let store = house.store.clone();
+        async move { store.get("recurring", "sweep").await.unwrap() }
+    };
+    for _ in 0..6_000 {
+        if known().await.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(ran.load(Ordering::SeqCst), 0);
+    house.clock.advance(Duration::from_secs(60));
+    until("the first tick", || ran.load(Ordering::SeqCst) == 1).await;
+    queue.drain(Duration::from_secs(5)).await;
+    house.clock.advance(Duration::from_secs(600));
+    let queue = start();
+    until("one run for ten ticks", || ran.load(Ordering::SeqCst) == 2).await;
+    let row = known().await.unwrap();
+    house.clock.advance(Duration::from_secs(59));
+    let marks = house.store.watch().borrow().event;
+    house.clock.advance(Duration::from_secs(1));
+    until("in step again", || ran.load(Ordering::SeqCst) == 3).await;
+    assert!(house.store.watch().borrow().event > marks);
+    assert_ne!(known().await.unwrap(), row);
+    queue.drain(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn jobs_are_found_by_filter_in_pages_that_hold_while_jobs_move_and_dead_ones_retried() {
+    let house = House::new(Clock::system());
+    let fail = Arc::new(AtomicBool::new(true));
+    let failing = fail.clone();
+    let queue = house.queue(does(move |_, _| {
+        let dead = failing.load(Ordering::SeqCst);
+        async move {
+            match dead {
+                true => Outcome::Dead("no use".to_owned()),
+                false => Outcome::Done(Batch::new()),
+            }
+        }
+    }));
+    let mut ids = Vec::new();
+    for n in 0..20 {
+        let mut spec = spec(&format!("{}:{n}", if n % 2 == 0 { "even" } else { "odd" }));
+        if n == 7 {
+            spec.kind = "nobody's".to_owned();
+        }
+        ids.push(enqueue(&queue, spec).await);
+    }
+    for (n, id) in ids.iter().enumerate().filter(|(n, _)| *n != 7) {
+        let dead = house.reaches(*id, JobState::Dead).await;
+        assert_eq!(
+            dead.history.last().unwrap().note.as_deref(),
+            Some("no use"),
+            "{n}"
+        );
+    }
+    let even = JobFilter {
+        key: Some("even".to_owned()),
+        state: Some(JobState::Dead),
+        ..JobFilter::default()
+    };
+    assert_eq!(queue.find(&even, None, 99).await.unwrap().jobs.len(), 10);
+    let strange = JobFilter {
+        kind: Some("nobody's".to_owned()),
+        ..JobFilter::default()
+    };
+    assert_eq!(
+        queue.find(&strange, None, 99).await.unwrap().jobs[0].id,
+        ids[7]
+    );
+    let young = JobFilter {
+        since: Some(house.clock.now() + jiff::SignedDuration::from_secs(60)),
+        ..JobFilter::default()
+    };
+    assert!(queue.find(&young, None, 99).await.unwrap().jobs.is_empty());
+    let old = JobFilter {
+        before: young.since,
+        ..JobFilter::default()
+    };
+    assert_eq!(queue.find(&old, None, 99).await.unwrap().jobs.len(), 20);
+
+    // A walk while every job changes its state and its place under it, and new ones come in.
+    fail.store(false, Ordering::SeqCst);
+    let (mut seen, mut after, mut turn) = (Vec::new(), None, 0);
+    loop {
+        let page = queue.find(&JobFilter::default(), after, 3).await.unwrap();
+        seen.extend(page.jobs.iter().map(|j| j.id));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+        if turn == 1 {
+            let done = queue
+                .retry_dead(&JobFilter::default(), "again")
+                .await
+                .unwrap();
+            assert_eq!(
+                done,
+                Retried {
+                    retried: 19,
+                    refused: 0
+                }
+            );
+        }
+        enqueue(&queue, spec(&format!("new:{turn}"))).await;
+        turn += 1;
+    }
+    ids.reverse();
+    assert_eq!(seen, ids);
+    for id in ids.iter().filter(|id| **id != ids[12]) {
+        house.reaches(*id, JobState::Done).await;
+    }
+    let counts = queue.counts().await.unwrap();
+    assert_eq!(counts["nobody's"][&JobState::Ready], 1);
+    assert!(!counts["k"].contains_key(&JobState::Dead));
+    let waiting = ids[12];
+    queue
+        .cancel(waiting, "by hand", Batch::new())
+        .await
+        .unwrap();
+    assert!(
+        queue
+            .cancel(waiting, "by hand", Batch::new())
+            .await
+            .is_err()
+    );
+    queue.retry(waiting, "by hand", Batch::new()).await.unwrap();
+    assert_eq!(house.job(waiting).await.state, JobState::Ready);
 }

@@ -441,7 +441,11 @@ async fn offers_that_expired_are_made_anew_for_a_request_that_still_lives() {
     house.clock.advance(Duration::from_secs(101));
     let again = house.ask(first.id, 2, "a");
     house.hear(&again, "again").await;
-    assert_ne!(house.published(&again).await.offers, made.offers);
+    house
+        .reaches(&again, "published anew", |r| {
+            matches!(r.state, RequestState::Published { .. }) && r.offers != made.offers
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

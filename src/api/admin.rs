@@ -3,7 +3,10 @@
 
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{Api, answering, deals, entity, explain, items, offers, status, topics, transactions};
+use super::{
+    Api, answering, deals, entity, explain, items, jobs, offers, status, store, topics,
+    transactions,
+};
 
 /// Behind a door.
 pub fn routes() -> OpenApiRouter<Api> {
@@ -13,8 +16,10 @@ pub fn routes() -> OpenApiRouter<Api> {
         .nest("/entity", entity::routes())
         .nest("/explain", explain::routes())
         .nest("/items", items::routes())
+        .nest("/jobs", jobs::routes())
         .nest("/offers", offers::routes())
         .nest("/status", status::routes())
+        .nest("/store", store::routes())
         .nest("/topics", topics::routes())
         .nest("/transactions", transactions::routes());
     #[cfg(feature = "faults")]

@@ -24,19 +24,19 @@ pub fn routes() -> OpenApiRouter<Api> {
 pub struct AnsweringView {
     pub answering: bool,
     /// While it is paused.
-    pub pause: Option<PauseView>,
+    pub pause: Option<AnsweringPauseView>,
 }
 
 /// Who paused, when and why.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PauseView {
+pub struct AnsweringPauseView {
     pub since: Timestamp,
     /// `machine`, or an owner's address.
     pub by: String,
     pub reason: Option<String>,
 }
 
-impl From<Pause> for PauseView {
+impl From<Pause> for AnsweringPauseView {
     fn from(p: Pause) -> Self {
         Self {
             since: p.since,
@@ -48,7 +48,7 @@ impl From<Pause> for PauseView {
 
 impl AnsweringView {
     pub fn of(answering: &Answering) -> Self {
-        let pause = answering.pause().map(PauseView::from);
+        let pause = answering.pause().map(AnsweringPauseView::from);
         Self {
             answering: pause.is_none(),
             pause,

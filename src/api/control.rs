@@ -1,7 +1,7 @@
 //! The client's side of the API: how commands, the demo and tests speak to a running node, over its control
 //! socket or, with a token, over the network.
 
-use std::{error::Error, path::PathBuf};
+use std::{error::Error, path::PathBuf, time::Duration};
 
 use reqwest::{
     Client, Method, RequestBuilder, StatusCode,
@@ -72,7 +72,10 @@ impl Control {
             })
             .transpose()?;
         Ok(Self {
-            client: Client::builder().build()?,
+            // How long an answer may take is up to the call: some wait for a transaction.
+            client: Client::builder()
+                .connect_timeout(Duration::from_secs(10))
+                .build()?,
             base: url.trim_end_matches('/').to_owned(),
             place: url.to_owned(),
             authorization,

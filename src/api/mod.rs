@@ -16,6 +16,7 @@ mod events;
 mod explain;
 mod extract;
 mod items;
+mod jobs;
 mod login;
 mod offers;
 mod openapi;
@@ -25,6 +26,7 @@ mod problem;
 mod serve;
 mod service;
 mod status;
+mod store;
 mod topics;
 mod transactions;
 
@@ -55,6 +57,7 @@ use crate::{
     chain::Registrar,
     config,
     deals::Deals,
+    queue::Queue,
     requests::{Answering, Topics},
     store::{Batch, CommitError, SharedStore, StoreError},
 };
@@ -70,6 +73,7 @@ pub struct Api {
     /// With the entity owner's key, if the node has it.
     pub registrar: Option<Registrar>,
     pub items: Items,
+    pub queue: Queue,
     pub topics: Topics,
     pub lights: Arc<dyn Lights>,
     pub phase: watch::Receiver<Phase>,

@@ -39,6 +39,7 @@ const TOKEN: &str = "token";
         (name = "catalogue", description = "The items that offers are made of"),
         (name = "entity", description = "The supplier's entity in the market's registry"),
         (name = "transactions", description = "What the node sent to the chain"),
+        (name = "jobs", description = "The queue: looking at jobs and steering it"),
         (name = "node", description = "The node itself"),
     ),
     components(schemas(ProblemSchema))

@@ -46,7 +46,7 @@ pub enum Command {
         file: PathBuf,
         /// Only if the item is still at this version.
         #[arg(long)]
-        version: Option<u64>,
+        if_version: Option<u64>,
         #[command(flatten)]
         ask: Ask,
     },
@@ -78,12 +78,12 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Set {
             id,
             file,
-            version,
+            if_version,
             ask,
         } => {
             let item = read(&file)?;
             let control = ask.node.connect()?;
-            let held = match version {
+            let held = match if_version {
                 Some(version) => control.put_if(&at(&id), version, &item).await?,
                 None => control.put(&at(&id), &item).await?,
             };

@@ -1,4 +1,7 @@
-//! `tradewind demo`: a real trade on this machine, told as it happens.
+//! `tradewind demo`: real trades on this machine, told as they happen: one with `--once`, else one after the other
+//! until Ctrl-C.
+
+mod live;
 
 use std::{
     io::{IsTerminal, Write},
@@ -14,10 +17,10 @@ use super::Failure;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Trade once and end.
+    /// Trade once and end, moving the chain's clock on.
     #[arg(long)]
     once: bool,
-    /// Print one JSON object at the end instead of the story.
+    /// Print one JSON object per trade instead of the story.
     #[arg(long)]
     json: bool,
 }
@@ -25,6 +28,9 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<(), Failure> {
     // What the demo's own parts have to say is only of interest when something is wrong.
     logs::init("error", false);
+    if !args.once {
+        return live::run(args.json).await;
+    }
     let trade = trade(&args);
     tokio::select! {
         outcome = trade => outcome,
@@ -124,7 +130,8 @@ impl Story {
                 print!("  … {step}\r");
                 let _ = std::io::stdout().flush();
             }
-            Progress::Started { .. } => {}
+            Progress::Started { .. } | Progress::Settled(_) => {}
+            Progress::Failed(why) => self.say(&format!("  ✗ {why}")),
             Progress::Done { step, detail, took } => {
                 let took = format!("{:.1} ms", took.as_secs_f64() * 1e3);
                 let tick = if self.terminal {

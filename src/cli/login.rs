@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 use tradewind::{access::Challenge, api::Control, chain, config};
 
-use super::{Failure, secret_file};
+use super::{Failure, secret_file, target::warn_of_eavesdroppers};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -26,6 +26,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         key_file: args.key_file.display().to_string(),
         ..Default::default()
     })?;
+    warn_of_eavesdroppers(&args.url);
     let node = Control::remote(&args.url, None)?;
     let owner = key.address();
     let path = "/api/v1/admin/login/challenge";

@@ -10,11 +10,13 @@ mod deals;
 mod demo;
 mod entity;
 mod explain;
+mod jobs;
 mod keygen;
 mod login;
 mod run;
 mod secret_file;
 mod status;
+mod store;
 mod target;
 mod topics;
 mod tx;
@@ -45,6 +47,9 @@ enum Command {
     /// The deals made on this supplier's offers: look at them, and steer them.
     #[command(subcommand)]
     Deals(deals::Command),
+    /// The queue of the running node: look at jobs, send them off again, pause a kind.
+    #[command(subcommand)]
+    Jobs(jobs::Command),
     /// The items that offers are made of.
     #[command(subcommand)]
     Catalog(catalog::Command),
@@ -58,6 +63,9 @@ enum Command {
     /// The supplier's entity in the market's registry (on chain, with the owner's key).
     #[command(subcommand)]
     Entity(entity::Command),
+    /// What the node remembers: verify it, back it up, restore it, move it.
+    #[command(subcommand)]
+    Store(store::Command),
     /// Why a request got its offers or none, or a deal went the way it went.
     Explain(explain::Args),
     /// The transactions the node sent, and what to do about one that is stuck.
@@ -125,7 +133,9 @@ pub fn main() -> ExitCode {
             Command::Coordinator(args) => coordinator::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Deals(command) => deals::run(command).await,
+            Command::Jobs(command) => jobs::run(command).await,
             Command::Entity(command) => entity::run(command).await,
+            Command::Store(command) => store::run(command).await,
             Command::Explain(args) => explain::run(args).await,
             Command::Tx(command) => tx::run(command).await,
             Command::Status(ask) => status::status(ask).await,
@@ -147,5 +157,18 @@ pub fn main() -> ExitCode {
             eprintln!("error: {}", failure.message);
             ExitCode::from(failure.code)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// clap finds two arguments of one name only when a command is used.
+    #[test]
+    fn every_command_can_be_parsed() {
+        Cli::command().debug_assert();
     }
 }

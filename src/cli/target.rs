@@ -38,6 +38,7 @@ impl Target {
             return Ok(Control::at(dir.join("control.sock"))?);
         }
         if let Some(url) = &self.url {
+            warn_of_eavesdroppers(url);
             return Ok(Control::remote(url, self.token()?.as_ref())?);
         }
         match &self.config {
@@ -66,6 +67,24 @@ impl Target {
 
 pub fn load(path: &Path) -> Result<Config, Failure> {
     Config::load(path, std::env::vars()).map_err(|e| Failure::config(e.to_string()))
+}
+
+/// A token that goes over the network in the clear is anybody's.
+pub fn warn_of_eavesdroppers(url: &str) {
+    let Ok(url) = url.parse::<reqwest::Url>() else {
+        return;
+    };
+    let host = url.host_str().unwrap_or_default();
+    let here = host == "localhost"
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback());
+    if url.scheme() == "http" && !here {
+        eprintln!(
+            "warning: {host} is spoken to without TLS; whoever listens on the way gets the token"
+        );
+    }
 }
 
 /// A node to ask, and whether its answer is for a program.

@@ -1,9 +1,16 @@
 //! `tradewind tx …`: the node's transactions, and what to do about one that is stuck.
 
 use serde_json::{Value, json};
+use tradewind::api::in_path;
 use uuid::Uuid;
 
-use super::{Failure, target::Target};
+use super::{
+    Failure,
+    target::Ask,
+    words::{more, pairs, plain, rows, short, table, time},
+};
+
+const PATH: &str = "/api/v1/admin/transactions";
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -12,82 +19,103 @@ pub enum Command {
         /// Only those in this state: sent, mined, confirmed, reverted, lost or cancelled.
         #[arg(long)]
         state: Option<String>,
-        /// At most so many.
+        /// So many at most, 200 at once.
         #[arg(long, default_value_t = 50)]
         limit: usize,
-        /// Print the node's JSON instead of a table.
+        /// Go on behind the page that said so.
         #[arg(long)]
-        json: bool,
+        after: Option<String>,
         #[command(flatten)]
-        node: Target,
+        ask: Ask,
     },
     /// Show one transaction.
-    Show {
-        id: Uuid,
-        #[command(flatten)]
-        node: Target,
-    },
+    Show(One),
     /// Offer more for a transaction that is on its way, at once.
-    Bump {
-        id: Uuid,
-        #[command(flatten)]
-        node: Target,
-    },
+    Bump(One),
     /// Put a transfer of nothing under a transaction's nonce. The step it took is tried again afterwards.
-    Cancel {
-        id: Uuid,
-        #[command(flatten)]
-        node: Target,
-    },
+    Cancel(One),
+}
+
+#[derive(clap::Args)]
+pub struct One {
+    /// As `ls` and every step name it.
+    id: Uuid,
+    #[command(flatten)]
+    ask: Ask,
 }
 
 pub async fn run(command: Command) -> Result<(), Failure> {
-    const PATH: &str = "/api/v1/admin/transactions";
-    let answer = match command {
+    match command {
         Command::Ls {
             state,
             limit,
-            json,
-            node,
+            after,
+            ask,
         } => {
-            let state = state.map_or_else(String::new, |s| format!("&state={s}"));
-            let path = format!("{PATH}?limit={limit}{state}");
-            let answer = node.connect()?.get(&path).await?;
-            if !json {
-                table(&answer);
-                return Ok(());
+            let mut path = format!("{PATH}?limit={limit}");
+            for (name, value) in [("state", state), ("after", after)] {
+                if let Some(value) = value {
+                    path.push_str(&format!("&{name}={}", in_path(&value)));
+                }
             }
-            answer
+            let page = ask.node.connect()?.get(&path).await?;
+            ask.tell(&page, |page| listed(page) + &more(page));
         }
-        Command::Show { id, node } => node.connect()?.get(&format!("{PATH}/{id}")).await?,
-        Command::Bump { id, node } => {
-            let path = format!("{PATH}/{id}/bump");
-            node.connect()?.post(&path, &json!({})).await?
+        Command::Show(One { id, ask }) => {
+            let answer = ask.node.connect()?.get(&format!("{PATH}/{id}")).await?;
+            ask.tell(&answer, shown);
         }
-        Command::Cancel { id, node } => {
-            let path = format!("{PATH}/{id}/cancel");
-            node.connect()?.post(&path, &json!({})).await?
-        }
-    };
-    println!("{answer:#}");
+        Command::Bump(one) => one.order("bump").await?,
+        Command::Cancel(one) => one.order("cancel").await?,
+    }
     Ok(())
 }
 
-fn table(answer: &Value) {
-    println!(
-        "{:<36}  {:>6}  {:<10} {:<12} {:<18} error",
-        "id", "nonce", "state", "step", "hash"
-    );
-    for tx in answer["items"].as_array().into_iter().flatten() {
-        let text = |key: &str| tx[key].as_str().unwrap_or_default();
-        let hash: String = text("hash").chars().take(18).collect();
-        println!(
-            "{:<36}  {:>6}  {:<10} {:<12} {hash:<18} {}",
-            text("id"),
-            tx["nonce"],
-            text("state"),
-            text("step"),
-            text("error")
-        );
+impl One {
+    async fn order(&self, verb: &str) -> Result<(), Failure> {
+        let path = format!("{PATH}/{}/{verb}", self.id);
+        let answer = self.ask.node.connect()?.post(&path, &json!({})).await?;
+        self.ask.tell(&answer, shown);
+        Ok(())
     }
+}
+
+fn listed(page: &Value) -> String {
+    let row = |t: &Value| {
+        vec![
+            plain(&t["id"]),
+            plain(&t["nonce"]),
+            plain(&t["state"]),
+            plain(&t["step"]),
+            short(&t["hash"]),
+            plain(&t["block"]),
+            plain(&t["error"]),
+        ]
+    };
+    let head = ["ID", "NONCE", "STATE", "STEP", "HASH", "BLOCK", "ERROR"];
+    table(&head, rows(&page["items"]).iter().map(row))
+}
+
+fn shown(t: &Value) -> String {
+    let fee = |key: &str| format!("{} wei", plain(&t[key]));
+    pairs([
+        ("transaction", plain(&t["id"])),
+        ("step", plain(&t["step"])),
+        ("deal", plain(&t["deal"])),
+        ("state", plain(&t["state"])),
+        ("cancelling", plain(&t["cancelling"])),
+        ("hash", plain(&t["hash"])),
+        ("sent as", rows(&t["hashes"]).len().to_string()),
+        ("signer", plain(&t["signer"])),
+        ("nonce", plain(&t["nonce"])),
+        ("made", time(&t["created"])),
+        ("block", plain(&t["block"])),
+        (
+            "gas",
+            format!("{} of {}", plain(&t["gas_used"]), plain(&t["gas"])),
+        ),
+        ("fee", fee("max_fee")),
+        ("tip", fee("max_tip")),
+        ("error", plain(&t["error"])),
+    ])
 }

@@ -49,16 +49,22 @@ pub enum ProcessError {
 }
 
 impl NodeProcess {
-    /// Starts `exe run --config config`; its log is appended to `log`.
+    /// Starts `exe run --config config`; its log is appended to `log`. `apart`, in a process group of its own: it
+    /// does not hear the terminal's Ctrl-C, and whoever does must end it.
     pub fn spawn(
         exe: &Path,
         config: &Path,
         data_dir: &Path,
         log: &Path,
+        apart: bool,
     ) -> Result<Self, ProcessError> {
         let file = File::options().create(true).append(true).open(log)?;
         let started = Instant::now();
-        let child = Command::new(exe)
+        let mut command = Command::new(exe);
+        if apart {
+            command.process_group(0);
+        }
+        let child = command
             .arg("run")
             .arg("--config")
             .arg(config)

@@ -21,8 +21,20 @@ use crate::{
 /// How long one step may take before the trade is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How far ahead the flight is booked.
+/// No offer for so long means that all are there; a busy machine pauses between them.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How far ahead the flight is booked when the chain's clock can be moved on.
 const AHEAD_SECS: u64 = 24 * 3600;
+
+/// How the time until check-out passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// The chain's clock is moved on.
+    Jump,
+    /// It is waited for; the flight is so many seconds ahead.
+    Wait(u64),
+}
 
 /// What is told while it happens.
 #[derive(Clone, Debug)]
@@ -35,6 +47,9 @@ pub enum Progress {
         detail: String,
         took: Duration,
     },
+    /// A trade came to its end; told by whoever goes on trading.
+    Settled(Box<TradeReport>),
+    Failed(String),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +73,14 @@ pub enum TradeError {
 }
 
 /// The whole trade, as `--json` prints it.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct TradeReport {
     pub request_id: B256,
     /// How many offers came and held.
     pub offers: usize,
     pub offer_id: B256,
+    /// What was bought, in words.
+    pub item: String,
     pub deal: DealReport,
     /// Transaction hashes by step.
     pub transactions: BTreeMap<String, Value>,
@@ -77,7 +94,7 @@ pub struct TradeReport {
     pub rss_mb: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct DealReport {
     /// On chain.
     pub status: DealStatus,
@@ -101,6 +118,8 @@ pub struct Trader<'a> {
     pub buyer: Buyer,
     pub control: &'a Control,
     tell: &'a mut (dyn FnMut(Progress) + Send),
+    pace: Pace,
+    trades: usize,
     timings: BTreeMap<String, f64>,
 }
 
@@ -116,14 +135,25 @@ impl<'a> Trader<'a> {
             buyer,
             control,
             tell,
+            pace: Pace::Jump,
+            trades: 0,
             timings: BTreeMap::new(),
         }
     }
 
-    /// From request to settlement.
-    pub async fn trade(mut self) -> Result<TradeReport, TradeError> {
+    /// Waits for check-in and check-out, `ahead` seconds from the request, instead of moving the chain's clock:
+    /// for a chain that mines by itself.
+    pub fn in_real_time(mut self, ahead: u64) -> Self {
+        self.pace = Pace::Wait(ahead);
+        self
+    }
+
+    /// From request to settlement. Each trade takes another one of the offers.
+    pub async fn trade(&mut self) -> Result<TradeReport, TradeError> {
+        self.timings.clear();
         let (request_id, offers) = self.ask().await?;
-        let offer = &offers[offers.len() / 2];
+        let offer = &offers[(offers.len() / 2 + self.trades) % offers.len()];
+        self.trades += 1;
         let token = &self.world.chain.tokens[0];
         let before = self.supplier_balance().await?;
 
@@ -150,12 +180,19 @@ impl<'a> Trader<'a> {
 
         let start = self.started("time");
         let date = offer.payload.check_out.saturating_to::<u64>();
-        self.world.chain.advance_to(date + 1).await?;
-        self.done(
-            "time",
-            start,
-            format!("the chain's clock moved on to {}", utc(date + 1)),
-        );
+        let passed = match self.pace {
+            Pace::Jump => {
+                self.world.chain.advance_to(date + 1).await?;
+                format!("the chain's clock moved on to {}", utc(date + 1))
+            }
+            Pace::Wait(_) => {
+                while self.world.chain.head_time().await? < date {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                format!("the chain came to {}", utc(date))
+            }
+        };
+        self.done("time", start, passed);
 
         let start = self.started("check_out");
         self.until(offer.id, DealStatus::CheckedOut).await?;
@@ -177,13 +214,14 @@ impl<'a> Trader<'a> {
             request_id,
             offers: offers.len(),
             offer_id: offer.id,
+            item: item(offer),
             deal: DealReport {
                 status: deal.map_or(DealStatus::Created, |d| d.status),
                 price: money::format_amount(offer.payment[0].price, token.decimals),
                 asset: token.symbol.clone(),
             },
             transactions: transactions(&record),
-            timings_ms: self.timings,
+            timings_ms: self.timings.clone(),
             supplier_paid: money::format_amount(after.saturating_sub(before), token.decimals),
             node_records_status: record["status"].as_str().unwrap_or_default().to_owned(),
             ready_ms: 0.0,
@@ -198,16 +236,17 @@ impl<'a> Trader<'a> {
             .head_time()
             .await?
             .max(Clock::system().unix());
-        let query = JsObject::new().with("date", utc(now + AHEAD_SECS));
+        let ahead = match self.pace {
+            Pace::Jump => AHEAD_SECS,
+            Pace::Wait(ahead) => ahead,
+        };
+        let query = JsObject::new().with("date", utc(now + ahead));
         let start = self.started("offers");
         let request = self
             .buyer
             .ask(TOPIC, Js::from(query), Duration::from_secs(600))
             .await?;
-        let offers = self
-            .buyer
-            .offers(&request, Duration::from_millis(300), PATIENCE)
-            .await?;
+        let offers = self.buyer.offers(&request, QUIET, PATIENCE).await?;
         let Some(first) = offers.first else {
             return Err(TradeError::NoOffer(PATIENCE, offers.refused));
         };
@@ -278,6 +317,11 @@ impl<'a> Trader<'a> {
         Ok(self.buyer.contracts().token_balance(token, owner).await?)
     }
 
+    /// Tells something to whoever listens to the trades.
+    pub fn say(&mut self, progress: Progress) {
+        (self.tell)(progress);
+    }
+
     fn started(&mut self, step: &'static str) -> Instant {
         (self.tell)(Progress::Started { step });
         Instant::now()
@@ -291,6 +335,18 @@ impl<'a> Trader<'a> {
         self.timings.insert(step.to_owned(), ms(took));
         (self.tell)(Progress::Done { step, detail, took });
     }
+}
+
+/// `Cessna 152 for 1.5 h`
+fn item(offer: &Offer) -> String {
+    let airplane = offer.options.get("airplane");
+    let name = airplane.and_then(|a| a.get("name")).and_then(Js::as_str);
+    let hours = offer.options.get("hours").and_then(Js::as_f64);
+    format!(
+        "{} for {} h",
+        name.unwrap_or("something"),
+        hours.unwrap_or_default()
+    )
 }
 
 /// A refusal that time may heal: the node restarts, or its follower is a moment behind.

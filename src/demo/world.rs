@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use alloy::signers::local::PrivateKeySigner;
 use tempfile::TempDir;
 
 use super::{NodeProcess, ProcessError};
@@ -27,6 +28,8 @@ pub const TOPIC: &str = "hello";
 #[derive(Clone, Debug, Default)]
 pub struct WorldOptions {
     pub chain: Options,
+    /// The node's process does not hear the terminal's Ctrl-C; whoever made this world ends it in order.
+    pub apart: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +56,7 @@ pub struct World {
     pub coordinator: Coordinator,
     pub tasks: Tasks,
     dir: TempDir,
+    apart: bool,
 }
 
 impl World {
@@ -74,6 +78,7 @@ impl World {
             coordinator: coordinator?,
             tasks,
             dir,
+            apart: options.apart,
         })
     }
 
@@ -118,17 +123,11 @@ impl World {
         }
     }
 
-    /// Writes a node's config and its signer's key; returns the config's path.
+    /// Writes a node's config and the keys of signer and owner; returns the config's path.
     pub fn write_config(&self, config: &Config) -> Result<PathBuf, WorldError> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let mut key = std::fs::File::options()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(self.key_file())?;
-        let secret = self.chain.accounts.signer.to_bytes();
-        std::io::Write::write_all(&mut key, format!("{secret}\n").as_bytes())?;
+        let accounts = &self.chain.accounts;
+        write_key(&self.key_file(), &accounts.signer)?;
+        write_key(&self.owner_key_file(), &accounts.owner)?;
         let path = self.dir.path().join("node.toml");
         std::fs::write(&path, toml::to_string(config)?)?;
         Ok(path)
@@ -141,6 +140,7 @@ impl World {
             config,
             &self.node_data_dir(),
             &self.node_log(),
+            self.apart,
         )?)
     }
 
@@ -174,6 +174,11 @@ impl World {
     pub async fn stop(self) {
         // A loop that does not hear must not keep the demo from ending.
         let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.stop()).await;
+    }
+
+    /// The key of the entity's owner, who may log in.
+    pub fn owner_key_file(&self) -> PathBuf {
+        self.dir.path().join("owner.key")
     }
 
     fn key_file(&self) -> PathBuf {
@@ -240,4 +245,15 @@ impl World {
             ..Default::default()
         }
     }
+}
+
+fn write_key(path: &Path, key: &PrivateKeySigner) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
+    std::io::Write::write_all(&mut file, format!("{}\n", key.to_bytes()).as_bytes())
 }

@@ -38,6 +38,8 @@ impl Anvil {
             .args(["--chain-id", &options.chain_id.to_string()])
             // Otherwise `safe` and `finalized` lag by 32 and 64 blocks.
             .args(["--slots-in-an-epoch", "1"])
+            // The terminal's Ctrl-C is for whoever started it, who may still need the chain to end in order.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -404,6 +404,15 @@ mod tests {
     }
 
     #[test]
+    fn a_graft_is_written_as_others_read_it_and_means_nothing_to_us() {
+        let field = graft_field(&["a", "b"]);
+        assert_eq!(&field[..], b"\x1a\x0a\x1a\x03\x0a\x01a\x1a\x03\x0a\x01b");
+        assert!(
+            matches!(Parts::new(field).next(), Some(Ok(Part::Control(c))) if c == Control::default())
+        );
+    }
+
+    #[test]
     fn a_bad_piece_does_not_hide_the_good_ones_after_it() {
         let mut frame = BytesMut::new();
         frame.extend_from_slice(&[0x12, 3, 0xff, 0xff, 0xff]);

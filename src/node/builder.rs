@@ -16,7 +16,7 @@ use crate::{
     deals::{self, DealEffects, DealRecord, Deals},
     market::DigestSigner,
     network::Peer,
-    queue::{Handler, Queue},
+    queue::{Handler, Queue, Recurring},
     requests::{self, Answer, Answering, Dropped, Intake, Prune, Rules, StoredTopics, Topics},
     shutdown::Shutdown,
     store::{self, Record},
@@ -55,6 +55,7 @@ pub struct NodeBuilder {
     offers: Option<Arc<dyn OfferBuilder>>,
     routes: Router,
     handlers: BTreeMap<String, Arc<dyn Handler>>,
+    recurring: Vec<Recurring>,
 }
 
 impl NodeBuilder {
@@ -64,6 +65,7 @@ impl NodeBuilder {
             offers: None,
             routes: Router::new(),
             handlers: BTreeMap::new(),
+            recurring: Vec::new(),
         }
     }
 
@@ -85,6 +87,12 @@ impl NodeBuilder {
         self
     }
 
+    /// A job that comes again and again; some handler must take its kind.
+    pub fn recurring(mut self, job: Recurring) -> Self {
+        self.recurring.push(job);
+        self
+    }
+
     /// Puts the rooms together and starts their loops. What only needs waiting for (a coordinator, an RPC
     /// endpoint) does not fail the start: it is named by `/ready` and retried.
     pub async fn start(self, shutdown: Shutdown) -> Result<Node, StartError> {
@@ -93,6 +101,7 @@ impl NodeBuilder {
             offers,
             routes,
             handlers,
+            recurring,
         } = self;
         let mut problems = Default::default();
         config.chain.resolve();
@@ -192,6 +201,9 @@ impl NodeBuilder {
         for (kind, handler) in handlers {
             queue = queue.handler(kind, handler);
         }
+        for job in recurring {
+            queue = queue.recurring(job);
+        }
         let queue = queue.start();
 
         let effects = DealEffects {
@@ -244,6 +256,7 @@ impl NodeBuilder {
             answering,
             deals,
             items,
+            queue: queue.clone(),
             topics,
             lights: Arc::new(NodeLights {
                 api: public.address(),

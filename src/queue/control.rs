@@ -154,10 +154,8 @@ impl Queue {
         let mut after = None;
         loop {
             let page = self.find(&filter, after, READ_AT_ONCE).await?;
-            let each = page
-                .jobs
-                .iter()
-                .map(|job| self.retry(job.id, note, Batch::new()));
+            let ids: Vec<JobId> = page.jobs.iter().map(|job| job.id).collect();
+            let each = ids.into_iter().map(|id| self.retry(id, note, Batch::new()));
             let mut done = stream::iter(each).buffer_unordered(AT_ONCE);
             while let Some(outcome) = done.next().await {
                 match outcome {

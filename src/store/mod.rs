@@ -14,6 +14,7 @@ mod event;
 mod job;
 mod record;
 pub mod sled;
+mod transfer;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -26,8 +27,9 @@ pub use event::{Event, EventCursor, EventDraft};
 pub use job::{Due, Job, JobId, JobState, Lease, LeaseRequest, Leased, NewJob, Transition};
 pub use record::{IndexValue, Query, Record, Row, Versioned};
 
-pub use self::sled::OpenError;
+pub use self::sled::{OpenError, Verified};
 use crate::{base::Clock, config, telemetry::Tasks};
+pub use transfer::{Counts, Head, TransferError};
 
 /// A store that every room shares.
 pub type SharedStore = Arc<dyn Store>;
@@ -42,6 +44,37 @@ pub fn open(
     Ok(self::sled::SledStore::open(
         options, data_dir, clock, tasks,
     )?)
+}
+
+/// Walks everything in the store of a stopped node and says what is wrong with it.
+pub fn verify(options: &config::Store, data_dir: &Path) -> Result<Verified, OpenError> {
+    self::sled::SledStore::verify(options, data_dir)
+}
+
+/// Reads an export through: whose it is, how much is in it. Damage is an error that names the place.
+pub fn check(file: &Path) -> Result<(Head, Counts), TransferError> {
+    transfer::check(file, self::sled::SledStore::schema_step()?)
+}
+
+/// Makes the store of an empty data directory out of an export, as the same store.
+pub fn import(
+    options: &config::Store,
+    data_dir: &Path,
+    from: &Path,
+    clock: &Clock,
+) -> Result<(Head, Counts), TransferError> {
+    self::sled::SledStore::import(options, data_dir, from, false, clock)
+}
+
+/// Like [`import`], as an older self of a store: a new event epoch begins, since what happened behind the backup
+/// will happen otherwise. The sender compares its nonces with the chain at every start.
+pub fn restore(
+    options: &config::Store,
+    data_dir: &Path,
+    from: &Path,
+    clock: &Clock,
+) -> Result<(Head, Counts), TransferError> {
+    self::sled::SledStore::import(options, data_dir, from, true, clock)
 }
 
 #[async_trait]
@@ -94,6 +127,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes due jobs, by priority, up to the room left per kind. Need not wait for the disk.
     async fn lease(&self, request: LeaseRequest) -> Result<Leased, StoreError>;
+
+    /// Writes all that is stored, as of one instant, to a file. Commits wait while it is read.
+    async fn export(&self, to: &Path) -> Result<Counts, TransferError>;
 
     /// Moves with every commit and lease: register here before looking for work.
     fn watch(&self) -> watch::Receiver<Watermark>;

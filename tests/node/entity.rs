@@ -90,7 +90,12 @@ async fn the_page_on_entities_is_true() {
         supplier: false,
         ..devchain::Options::default()
     };
-    let world = World::start(WorldOptions { chain }).await.unwrap();
+    let world = World::start(WorldOptions {
+        chain,
+        ..Default::default()
+    })
+    .await
+    .unwrap();
     let dir = tempfile::tempdir().unwrap();
     let signer = world.chain.accounts.signer.to_bytes().to_string();
     std::fs::write(dir.path().join("signer.key"), signer).unwrap();

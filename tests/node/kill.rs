@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
-    path::PathBuf,
+    path::Path,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -179,7 +179,7 @@ async fn no_job_is_left(control: &Control) {
     .await;
 }
 
-async fn restart(world: &World, node: &mut NodeProcess, config: &PathBuf) {
+async fn restart(world: &World, node: &mut NodeProcess, config: &Path) {
     node.kill().await.unwrap();
     *node = world.spawn_node(exe(), config).unwrap();
     node.ready(PATIENCE).await.unwrap_or_else(|e| panic!("{e}"));

@@ -276,9 +276,8 @@ impl Sender {
                     other => return Ok(other),
                 }
                 // Another owner of the store may be who settles it, so it is looked at now and then, too.
-                match tokio::time::timeout(LOOK, changed.changed()).await {
-                    Ok(Err(_)) => return self.get(id).await,
-                    Ok(Ok(())) | Err(_) => {}
+                if let Ok(Err(_)) = tokio::time::timeout(LOOK, changed.changed()).await {
+                    return self.get(id).await;
                 }
             }
         };

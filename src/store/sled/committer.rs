@@ -9,6 +9,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::Ordering,
@@ -22,10 +23,13 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{
     Opened, Shared,
-    bytes::Writer,
+    bytes::Writer as _,
     draft::{Draft, Ground, Halt, Layer},
+    export,
     index::Index,
-    keys, mark, read,
+    keys, mark,
+    open::Identity,
+    read,
     retention::{Dropped, SWEEP, sweep},
     rows::BlobRow,
     schema::Schema,
@@ -37,6 +41,7 @@ use crate::{
     store::{
         Batch, CommitError, Committed, JobId, LeaseRequest, Leased, StoreError,
         blobs::{self, BlobWriter},
+        transfer::{TransferError, Writer},
     },
     telemetry::{Beat, Tasks},
 };
@@ -60,6 +65,11 @@ pub(super) enum Message {
         reply: oneshot::Sender<Result<Leased, StoreError>>,
         _permit: OwnedSemaphorePermit,
     },
+    Export {
+        to: PathBuf,
+        reply: oneshot::Sender<Result<Writer, TransferError>>,
+        _permit: OwnedSemaphorePermit,
+    },
     Stop,
 }
 
@@ -67,6 +77,7 @@ pub(super) struct Committer {
     pub shared: Arc<Shared>,
     pub opened: Arc<Opened>,
     pub schema: Schema,
+    pub identity: Identity,
     pub options: config::Store,
     pub clock: Clock,
     pub tasks: Tasks,
@@ -115,7 +126,8 @@ impl Committer {
                 Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
             };
             let idle = first.is_none();
-            let (mut batches, mut leases, mut stop) = (Vec::new(), Vec::new(), false);
+            let (mut batches, mut leases, mut exports) = (Vec::new(), Vec::new(), Vec::new());
+            let mut stop = false;
             for message in first.into_iter().chain(inbox.try_iter().take(GROUP)) {
                 match message {
                     Message::Commit {
@@ -128,6 +140,7 @@ impl Committer {
                         reply,
                         _permit,
                     } => leases.push((request, reply, _permit)),
+                    Message::Export { to, reply, _permit } => exports.push((to, reply, _permit)),
                     Message::Stop => stop = true,
                 }
             }
@@ -137,6 +150,17 @@ impl Committer {
             for (request, reply, _permit) in leases {
                 let leased = self.lease(&request).map_err(broken)?;
                 let _ = reply.send(leased);
+            }
+            for (to, reply, _permit) in exports {
+                let written = export::write(
+                    &self.opened,
+                    &self.schema,
+                    self.schema.step,
+                    &self.identity,
+                    self.clock.now(),
+                    &to,
+                );
+                let _ = reply.send(written);
             }
             if idle && self.marked.1.elapsed() >= MARK {
                 self.mark();

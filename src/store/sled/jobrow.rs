@@ -58,6 +58,19 @@ impl JobRow {
         }
     }
 
+    /// The row of a job as it stands.
+    pub fn of(job: &Job) -> Self {
+        Self {
+            state: job.state,
+            attempts: job.attempts,
+            epoch: job.epoch,
+            owner: job.owner.clone(),
+            leased_until: job.leased_until,
+            history: job.history.clone(),
+            ..Self::new(&job.spec, job.created)
+        }
+    }
+
     pub fn into_job(self, id: JobId, payload: serde_json::Value) -> Job {
         Job {
             id,

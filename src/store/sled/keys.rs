@@ -4,7 +4,7 @@
 //! Why a bound on a key's length: an inner page of the tree holds up to 257 keys and must stay below what
 //! sled's log takes inline (128 KiB), since beyond it sled writes files of its own that it never syncs.
 
-use super::schema::Table;
+use super::schema::{ColumnType, Schema, Table};
 use crate::store::{IndexValue, JobId, StoreError};
 
 pub const META: u8 = b'm';
@@ -76,6 +76,44 @@ pub fn record(name: &str, key: &str) -> Vec<u8> {
     let mut out = table(name);
     out.extend_from_slice(key.as_bytes());
     out
+}
+
+/// Table and key of a record's key.
+pub fn record_parts(key: &[u8]) -> Option<(&str, &str)> {
+    std::str::from_utf8(key.get(1..)?).ok()?.split_once('\0')
+}
+
+/// The key of the record that an index entry points to.
+pub fn record_of_entry(schema: &Schema, entry: &[u8]) -> Option<Vec<u8>> {
+    let mut parts = entry.get(1..)?.splitn(3, |b| *b == 0);
+    let (name, column, _) = (parts.next()?, parts.next()?, parts.next()?);
+    let (name, column_name) = (
+        std::str::from_utf8(name).ok()?,
+        std::str::from_utf8(column).ok()?,
+    );
+    let table = schema.table(name).ok()?;
+    let kind = table.column(column_name, None).ok()?;
+    let rest = entry.get(self::column(table, column_name).len()..)?;
+    let key = behind_value(kind == ColumnType::Number, rest)?;
+    Some(record(name, std::str::from_utf8(key).ok()?))
+}
+
+/// The value that stands at the beginning of an index entry without its column prefix.
+pub fn value_of(number: bool, entry: &[u8]) -> Option<IndexValue> {
+    if number {
+        let bytes = entry.get(..8)?.try_into().ok()?;
+        return Some(IndexValue::Number(u64::from_be_bytes(bytes)));
+    }
+    let end = entry.len() - behind_value(false, entry)?.len() - 2;
+    let mut text = Vec::with_capacity(end);
+    let mut bytes = entry[..end].iter();
+    while let Some(&byte) = bytes.next() {
+        text.push(byte);
+        if byte == 0 {
+            bytes.next();
+        }
+    }
+    String::from_utf8(text).ok().map(IndexValue::Text)
 }
 
 /// What all index entries of a column begin with.
@@ -164,9 +202,11 @@ mod tests {
 
         #[test]
         fn the_key_is_found_behind_the_value(text in "[\u{0}ab]{0,5}", key in "[\u{0}ab]{0,5}") {
-            let mut entry = encoded(&IndexValue::Text(text));
+            let value_again = IndexValue::Text(text);
+            let mut entry = encoded(&value_again);
             entry.extend_from_slice(key.as_bytes());
             prop_assert_eq!(behind_value(false, &entry), Some(key.as_bytes()));
+            prop_assert_eq!(value_of(false, &entry), Some(value_again));
         }
     }
 

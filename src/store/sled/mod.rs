@@ -13,6 +13,7 @@
 mod bytes;
 mod committer;
 mod draft;
+mod export;
 mod index;
 mod jobrow;
 mod jobs;
@@ -24,6 +25,7 @@ mod recover;
 mod retention;
 mod rows;
 mod schema;
+mod verify;
 
 use std::{
     collections::BTreeMap,
@@ -43,11 +45,13 @@ use uuid::Uuid;
 
 pub use open::OpenError;
 use open::Opened;
+pub use verify::Verified;
 
 use self::{committer::Message, schema::Schema};
 use super::{
     Batch, CommitError, Committed, Cursor, Event, Job, JobId, JobState, LeaseRequest, Leased,
     Query, Row, Store, StoreError, Watermark,
+    transfer::{Counts, Head, TransferError},
 };
 use crate::{base::Clock, config, telemetry::Tasks};
 
@@ -88,6 +92,32 @@ pub struct SledStore {
 }
 
 impl SledStore {
+    /// Makes the store of an empty `data_dir` out of an export; as a restore it starts a new event epoch.
+    pub fn import(
+        options: &config::Store,
+        data_dir: &Path,
+        from: &Path,
+        restore: bool,
+        clock: &Clock,
+    ) -> Result<(Head, Counts), TransferError> {
+        export::import(options, data_dir, from, restore, clock.now())
+    }
+
+    /// Walks everything in the store of a stopped node.
+    pub fn verify(options: &config::Store, data_dir: &Path) -> Result<Verified, OpenError> {
+        let schema = Schema::built_in().map_err(OpenError::Schema)?;
+        let (opened, _) = open::open(options, data_dir, &schema)?;
+        verify::verify(&opened, &schema).map_err(|e| OpenError::Unreadable {
+            dir: data_dir.join("store"),
+            reason: e.to_string(),
+        })
+    }
+
+    /// The newest schema step that this program knows.
+    pub fn schema_step() -> Result<u32, OpenError> {
+        Ok(Schema::built_in().map_err(OpenError::Schema)?.step)
+    }
+
     /// Opens `data_dir/store`, making it if it is not there. Blocks while the store is read back.
     pub fn open(
         options: &config::Store,
@@ -104,10 +134,12 @@ impl SledStore {
             synced: watch::Sender::default(),
             failed: OnceLock::new(),
         });
+        let who = open::Identity { ..identity };
         let committer = recover::committer(
             shared.clone(),
             opened.clone(),
             schema.clone(),
+            who,
             options,
             clock,
             tasks,
@@ -282,6 +314,20 @@ impl Store for SledStore {
             _permit,
         })
         .await?
+    }
+
+    async fn export(&self, to: &Path) -> Result<Counts, TransferError> {
+        let path = to.to_owned();
+        let writer = self
+            .ask(|reply, _permit| Message::Export {
+                to: path,
+                reply,
+                _permit,
+            })
+            .await??;
+        tokio::task::spawn_blocking(move || writer.finish())
+            .await
+            .map_err(|e| StoreError::Failed(format!("an export panicked: {e}")))?
     }
 
     fn watch(&self) -> watch::Receiver<Watermark> {

@@ -16,7 +16,7 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
 
-use super::{bytes::Reader, keys, mark, schema::Schema};
+use super::{bytes::Reader, export, keys, mark, schema::Schema};
 use crate::config;
 
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,10 @@ pub enum OpenError {
          into an empty data directory, or start on another one"
     )]
     Unreadable { dir: PathBuf, reason: String },
+    #[error(
+        "the store in {dir} could not be backed up before its upgrade, and was left as it is: {reason}"
+    )]
+    Upgrade { dir: PathBuf, reason: String },
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
     #[error("{0}")]
@@ -67,6 +71,7 @@ impl Opened {
 }
 
 /// Who this store is.
+#[derive(Clone, Copy)]
 pub(super) struct Identity {
     pub id: Uuid,
     pub epoch: u32,
@@ -279,6 +284,18 @@ fn identify(
             found,
             known: schema.step,
         });
+    }
+    if found > 0 && found < schema.step {
+        // Whatever the step does, what was there before it can be had back.
+        let now = crate::base::Clock::system().now();
+        let to = dir.join(format!("before-step-{}.export", schema.step));
+        export::write(opened, schema, found, &identity, now, &to)
+            .and_then(super::super::transfer::Writer::finish)
+            .map_err(|e| OpenError::Upgrade {
+                dir: dir.to_owned(),
+                reason: e.to_string(),
+            })?;
+        tracing::info!(from = found, to = schema.step, backup = %to.display(), "the store is upgraded");
     }
     if found < schema.step {
         let mut batch = ::sled::Batch::default();

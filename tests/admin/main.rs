@@ -1,6 +1,8 @@
 //! The admin API over HTTP, on a node whose chain and coordinator are away: who is let in, what the supplier can
 //! steer, and what the event log says of it afterwards.
 
+mod cli;
+
 use std::{path::Path, sync::Arc};
 
 use alloy::{
@@ -503,5 +505,52 @@ async fn topics_and_the_pause_outlive_a_restart() {
     let status = house.machine().get("/api/v1/admin/status").await.unwrap();
     assert_eq!(status["answering"]["answering"], true);
     assert_eq!(on(&status), [("hello".into(), true)]);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queue_is_seen_and_steered() {
+    let house = House::open().await;
+    let machine = house.machine();
+    let paused = machine
+        .post("/api/v1/admin/jobs/kinds/deal/pause", &json!({}))
+        .await
+        .unwrap();
+    assert_eq!(
+        (&paused["paused"], &paused["changed"]),
+        (&json!(true), &json!(true))
+    );
+    let house = house.restart().await;
+    let machine = house.machine();
+    let stats = machine.get("/api/v1/admin/jobs/stats").await.unwrap();
+    assert_eq!(stats["now"]["kinds"]["deal"]["limit"], 3);
+    let resumed = machine
+        .post("/api/v1/admin/jobs/kinds/deal/resume", &json!({}))
+        .await
+        .unwrap();
+    assert_eq!(resumed["changed"], true, "the pause outlived the restart");
+    let list = machine
+        .get("/api/v1/admin/jobs?state=dead&kind=deal&limit=5")
+        .await
+        .unwrap();
+    assert_eq!(list, json!({ "items": [], "next": null }));
+    let retried = machine
+        .post("/api/v1/admin/jobs/retry?kind=deal", &json!({}))
+        .await
+        .unwrap();
+    assert_eq!(retried, json!({ "retried": 0, "refused": 0 }));
+    let nobody = "/api/v1/admin/jobs/00000000-0000-7000-8000-000000000000";
+    for (path, status) in [
+        (nobody.to_owned(), 404),
+        (format!("{nobody}/x"), 404),
+        ("/api/v1/admin/jobs?state=odd".to_owned(), 400),
+    ] {
+        let (found, _) = machine.ask(&path).await.unwrap();
+        assert_eq!(found.as_u16(), status, "{path}");
+    }
+    let (status, _, _) = house
+        .call(Method::GET, "/api/v1/admin/jobs", &[], None)
+        .await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
     house.close().await;
 }

@@ -1,21 +1,20 @@
 //! Random histories against a small model in memory: whatever is done to the store, jobs, keys, leases,
-//! attempts and event numbers stand as the model says, across reopens and jumps of both clocks.
+//! attempts and event numbers stand as the model says, across crashes, reopens and jumps of both clocks.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
 use tradewind::{
     base::{Backoff, Clock},
-    config,
-    shutdown::Shutdown,
     store::{
         Batch, CommitError, Cursor, Due, Enqueued, JobId, JobOp, JobState, Lease, LeaseRequest,
-        NewJob, Precondition, Store, sled::SledStore,
+        NewJob, Precondition, SharedStore,
     },
-    telemetry::{Metrics, Tasks},
 };
+
+use super::Backend;
 
 const START: i64 = 1_700_000_000;
 const LEASE: i64 = 30;
@@ -161,32 +160,22 @@ impl Model {
 }
 
 struct World {
-    dir: tempfile::TempDir,
+    backend: Box<dyn Backend>,
     clock: Clock,
-    store: Arc<SledStore>,
+    store: SharedStore,
     model: Model,
 }
 
-fn open(dir: &tempfile::TempDir, clock: &Clock) -> Arc<SledStore> {
-    let tasks = Tasks::new(clock.clone(), Metrics::new(), Shutdown::new());
-    let options = config::Store {
-        durability: config::Durability::Process,
-        ..config::Store::default()
-    };
-    SledStore::open(&options, dir.path(), clock.clone(), &tasks).unwrap()
-}
-
 impl World {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+    async fn new(backend: Box<dyn Backend>) -> Self {
         let clock = Clock::manual(Timestamp::from_second(START).unwrap());
-        let store = open(&dir, &clock);
+        let store = backend.open(&clock).await;
         let model = Model {
             now: START,
             ..Model::default()
         };
         Self {
-            dir,
+            backend,
             clock,
             store,
             model,
@@ -409,10 +398,9 @@ impl World {
                 if close {
                     self.store.close().await.unwrap();
                 }
-                // The old one must be gone before the directory can be opened again.
-                let parked = tempfile::tempdir().unwrap();
-                self.store = open(&parked, &self.clock);
-                self.store = open(&self.dir, &self.clock);
+                // The old one must be gone before the same store can be opened again.
+                self.store = self.backend.another(&self.clock).await;
+                self.store = self.backend.open(&self.clock).await;
                 self.model.free(true);
             }
         }
@@ -446,18 +434,30 @@ impl World {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_store_does_what_the_model_says(steps in prop::collection::vec(step(), 1..70)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// `cases` random histories on fresh stores of a backend.
+pub fn histories(cases: u32, fresh: impl Fn() -> Box<dyn Backend>) {
+    let config = ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let steps = prop::collection::vec(step(), 1..70);
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let outcome = runner.run(&steps, |steps| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
-            let mut world = World::new();
+            let mut world = World::new(fresh()).await;
             for step in steps {
                 world.take(step).await;
             }
             world.compare().await;
         });
+        Ok(())
+    });
+    if let Err(e) = outcome {
+        panic!("{e}");
     }
 }

@@ -1,0 +1,397 @@
+//! The queue under load, durability `power`, paired in the same run with raw `fdatasync` on the same disk and with
+//! BullMQ on a Redis of its own (appendonly yes, appendfsync always) on the same disk.
+//!
+//! `enqueue_N`: N producers, each awaiting its own commit of one job. `cycle`: 256 producers enqueue, a runner with 64
+//! slots runs an empty handler; jobs done per second. `pickup_p99`: from the call of enqueue to the handler's start,
+//! on a queue that is otherwise idle. `--full` adds `ready_1m` (open to first lease with 1 M jobs stored), the same
+//! `cycle` on top of 1 M jobs, and what 1 M jobs through a queue of 100 leave on the disk.
+
+#[path = "report/mod.rs"]
+mod report;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use report::{Better, Mode, Report};
+use serde_json::json;
+use tradewind::{
+    base::Clock,
+    config,
+    queue::{Handler, JobContext, Outcome, Queue},
+    shutdown::Shutdown,
+    store::{self, Batch, Job, LeaseRequest, NewJob, SharedStore},
+    telemetry::{Metrics, Tasks},
+};
+
+const BULLMQ: &str = "BullMQ, Redis appendfsync always";
+
+struct House {
+    store: SharedStore,
+    tasks: Tasks,
+    clock: Clock,
+}
+
+fn open(dir: &Path) -> House {
+    let clock = Clock::system();
+    let tasks = Tasks::new(clock.clone(), Metrics::new(), Shutdown::new());
+    let options = config::Store::default();
+    let store = store::open(&options, dir, clock.clone(), &tasks).expect("a store");
+    House {
+        store,
+        tasks,
+        clock,
+    }
+}
+
+fn job(n: usize) -> NewJob {
+    let payload = json!({ "deal": format!("0x{}", "ab".repeat(32)), "step": "claim", "note": "x".repeat(100) });
+    NewJob::new("k", format!("k:{n}:claim"), payload)
+}
+
+/// Enqueues from `producers` tasks until `done` says so; answers how many.
+async fn produce(
+    store: &SharedStore,
+    producers: usize,
+    next: &Arc<AtomicUsize>,
+    done: impl Fn(usize) -> bool + Clone + Send + 'static,
+) -> usize {
+    let count = Arc::new(AtomicUsize::new(0));
+    let tasks: Vec<_> = (0..producers)
+        .map(|_| {
+            let (store, next, count, done) =
+                (store.clone(), next.clone(), count.clone(), done.clone());
+            tokio::spawn(async move {
+                while !done(count.load(Ordering::Relaxed)) {
+                    let mut batch = Batch::new();
+                    batch.enqueue(job(next.fetch_add(1, Ordering::Relaxed)));
+                    store.commit(batch).await.expect("a commit");
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("a producer");
+    }
+    count.load(Ordering::Relaxed)
+}
+
+fn for_time(time: Duration) -> impl Fn(usize) -> bool + Clone + Send + 'static {
+    let start = Instant::now();
+    move |_| start.elapsed() >= time
+}
+
+/// Appends of 512 bytes, each synced, per second.
+fn raw_fdatasync(dir: &Path, time: Duration) -> f64 {
+    let path = dir.join("raw");
+    let mut file = fs::File::create(&path).expect("a file");
+    let (start, mut count) = (Instant::now(), 0);
+    while start.elapsed() < time {
+        file.write_all(&[7; 512]).expect("a write");
+        file.sync_data().expect("a sync");
+        count += 1;
+    }
+    let rate = f64::from(count) / start.elapsed().as_secs_f64();
+    let _ = fs::remove_file(path);
+    rate
+}
+
+/// Notes when each job of a number was started, and counts.
+#[derive(Default)]
+struct Starts {
+    done: AtomicUsize,
+    waits: Mutex<Vec<Duration>>,
+    called: Mutex<BTreeMap<String, Instant>>,
+}
+
+#[async_trait]
+impl Handler for Starts {
+    async fn run(&self, job: &Job, _: &JobContext) -> Outcome {
+        if let Some(called) = self.called.lock().expect("no panic").remove(&job.spec.key) {
+            self.waits.lock().expect("no panic").push(called.elapsed());
+        }
+        self.done.fetch_add(1, Ordering::Relaxed);
+        Outcome::Done(Batch::new())
+    }
+}
+
+fn runner(house: &House, slots: usize) -> (Queue, Arc<Starts>) {
+    let starts = Arc::new(Starts::default());
+    let options = config::Queue {
+        concurrency: BTreeMap::from([("k".to_owned(), slots)]),
+        ..config::Queue::default()
+    };
+    let queue = Queue::builder(
+        house.store.clone(),
+        house.clock.clone(),
+        &house.tasks.group(),
+        &options,
+    )
+    .handler("k", starts.clone())
+    .start();
+    (queue, starts)
+}
+
+/// Jobs enqueued, leased and done per second: 256 producers, 64 slots.
+async fn cycle(house: &House, next: &Arc<AtomicUsize>, time: Duration) -> f64 {
+    let (queue, starts) = runner(house, 64);
+    let start = Instant::now();
+    let count = produce(&house.store, 256, next, for_time(time)).await;
+    while starts.done.load(Ordering::Relaxed) < count {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let rate = count as f64 / start.elapsed().as_secs_f64();
+    queue.drain(Duration::from_secs(30)).await;
+    rate
+}
+
+async fn pickup_p99(house: &House, next: &Arc<AtomicUsize>, jobs: usize) -> f64 {
+    let (queue, starts) = runner(house, 64);
+    for _ in 0..jobs {
+        let job = job(next.fetch_add(1, Ordering::Relaxed));
+        let mut called = starts.called.lock().expect("no panic");
+        called.insert(job.key.clone(), Instant::now());
+        drop(called);
+        queue.enqueue(job).await.expect("an enqueue");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    while starts.done.load(Ordering::Relaxed) < jobs {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    queue.drain(Duration::from_secs(30)).await;
+    let mut waits = std::mem::take(&mut *starts.waits.lock().expect("no panic"));
+    waits.sort_unstable();
+    waits[waits.len() * 99 / 100].as_secs_f64() * 1_000.0
+}
+
+/// BullMQ's rows; empty when it does not run here.
+fn bullmq(dir: &Path, seconds: u64) -> BTreeMap<String, f64> {
+    let redis = dir.join("redis");
+    fs::create_dir_all(&redis).expect("a directory");
+    let socket = redis.join("s");
+    let server = Command::new("redis-server")
+        .args([
+            "--port",
+            "0",
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+            "--save",
+            "",
+        ])
+        .args(["--maxmemory-policy", "noeviction", "--unixsocket"])
+        .arg(&socket)
+        .arg("--dir")
+        .arg(&redis)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut server) = server else {
+        eprintln!("redis-server does not run here: rows without a peer");
+        return BTreeMap::new();
+    };
+    for _ in 0..500 {
+        if socket.exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = Command::new("node")
+        .arg("benches/peers/bullmq.mjs")
+        .arg(&socket)
+        .arg(seconds.to_string())
+        .stderr(Stdio::inherit())
+        .output();
+    let _ = server.kill();
+    let _ = server.wait();
+    let text = output.map(|o| o.stdout).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_else(|e| {
+        eprintln!("BullMQ gave no numbers ({e}): rows without a peer");
+        BTreeMap::new()
+    })
+}
+
+fn size(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => size(&entry.path()),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+fn main() {
+    let mut report = Report::from_args("queue");
+    let seconds = match report.mode {
+        Mode::Quick => 2,
+        Mode::Normal => 4,
+        Mode::Full => 8,
+    };
+    let time = Duration::from_secs(seconds);
+    let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let before = raw_fdatasync(root.path(), time / 2);
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut ours = BTreeMap::new();
+    let mut syncs_per_commit = 0.0;
+    for producers in [1, 16, 256] {
+        let house = open(&root.path().join(format!("enqueue{producers}")));
+        let start = Instant::now();
+        let count = runtime.block_on(produce(&house.store, producers, &next, for_time(time)));
+        ours.insert(producers, count as f64 / start.elapsed().as_secs_f64());
+        let counts = &house.tasks.metrics.store;
+        syncs_per_commit = counts.get("syncs") as f64 / counts.get("commits").max(1) as f64;
+        runtime.block_on(house.store.close()).expect("a close");
+    }
+    let small = open(&root.path().join("small"));
+    let cycle_1k = runtime.block_on(async {
+        produce(&small.store, 16, &next, |n| n >= 1_000).await;
+        cycle(&small, &next, time).await
+    });
+    let idle = open(&root.path().join("idle"));
+    let pickup = runtime.block_on(pickup_p99(&idle, &next, 100 * seconds as usize));
+    for house in [&small, &idle] {
+        runtime.block_on(house.store.close()).expect("a close");
+    }
+    let raw = (before + raw_fdatasync(root.path(), time / 2)) / 2.0;
+    let peer = bullmq(root.path(), seconds);
+    let theirs = |name: &str| peer.get(name).map(|n| (*n, BULLMQ));
+    for (producers, rate) in &ours {
+        let name = format!("enqueue_{producers}");
+        report.row(&name, *rate, theirs(&name), "/s", Better::Higher);
+    }
+    report.row(
+        "enqueue_1_to_raw",
+        ours[&1],
+        Some((raw, "raw fdatasync")),
+        "/s",
+        Better::Higher,
+    );
+    report.row(
+        "syncs_per_commit",
+        syncs_per_commit,
+        None,
+        "",
+        Better::Lower,
+    );
+    report.row("cycle", cycle_1k, theirs("cycle"), "/s", Better::Higher);
+    report.row(
+        "pickup_p99",
+        pickup,
+        theirs("pickup_p99"),
+        "ms",
+        Better::Lower,
+    );
+    report.row("raw_fdatasync", raw, None, "/s", Better::Higher);
+    if report.mode == Mode::Full {
+        full(&mut report, &runtime, root.path(), &next, time, cycle_1k);
+    }
+    report.print();
+}
+
+fn full(
+    report: &mut Report,
+    runtime: &tokio::runtime::Runtime,
+    root: &Path,
+    next: &Arc<AtomicUsize>,
+    time: Duration,
+    cycle_1k: f64,
+) {
+    let dir = root.join("million");
+    let house = open(&dir);
+    runtime.block_on(async {
+        produce(&house.store, 256, next, |n| n >= 1_000_000).await;
+        house.store.close().await.expect("a close");
+    });
+    drop(house);
+    let start = Instant::now();
+    let house = open(&dir);
+    let request = LeaseRequest {
+        wanted: BTreeMap::from([("k".to_owned(), 1)]),
+        total: 1,
+        owner: "bench".to_owned(),
+        until: house.clock.now(),
+    };
+    let leased = runtime
+        .block_on(house.store.lease(request))
+        .expect("a lease");
+    let ready = start.elapsed().as_secs_f64() * 1_000.0;
+    assert_eq!(leased.jobs.len(), 1);
+    report.row("ready_1m", ready, None, "ms", Better::Lower);
+    // Behind a million others: done jobs per second while the queue stays as long as it is.
+    let (queue, starts) = runner(&house, 64);
+    let start = Instant::now();
+    runtime.block_on(produce(&house.store, 256, next, for_time(time)));
+    let rate = starts.done.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64();
+    report.row(
+        "cycle_at_1m",
+        rate,
+        Some((cycle_1k, "the same at 1 k jobs")),
+        "/s",
+        Better::Higher,
+    );
+    runtime.block_on(async {
+        queue.drain(Duration::from_secs(30)).await;
+        house.store.close().await.expect("a close");
+    });
+    drop(house);
+    let _ = fs::remove_dir_all(&dir);
+
+    let dir = root.join("churn");
+    let house = open(&dir);
+    let (queue, starts) = runner(&house, 64);
+    for (name, jobs) in [
+        ("churn_250k", 250_000),
+        ("churn_500k", 250_000),
+        ("churn_1m", 500_000),
+    ] {
+        runtime.block_on(async {
+            let before = starts.done.load(Ordering::Relaxed);
+            let issued = Arc::new(AtomicUsize::new(0));
+            let producers: Vec<_> = (0..100)
+                .map(|_| {
+                    let (store, next) = (house.store.clone(), next.clone());
+                    let (issued, starts) = (issued.clone(), starts.clone());
+                    tokio::spawn(async move {
+                        while issued.fetch_add(1, Ordering::Relaxed) < jobs {
+                            let mut batch = Batch::new();
+                            batch.enqueue(job(next.fetch_add(1, Ordering::Relaxed)));
+                            store.commit(batch).await.expect("a commit");
+                            // A hundred wait, no more.
+                            while issued.load(Ordering::Relaxed).min(jobs)
+                                > starts.done.load(Ordering::Relaxed) - before + 100
+                            {
+                                tokio::time::sleep(Duration::from_millis(1)).await;
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for producer in producers {
+                producer.await.expect("a producer");
+            }
+            while starts.done.load(Ordering::Relaxed) < before + jobs {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        report.row(name, size(&dir) as f64 / 1e6, None, "MB", Better::Lower);
+    }
+    runtime.block_on(async {
+        queue.drain(Duration::from_secs(30)).await;
+        house.store.close().await.expect("a close");
+    });
+}
