@@ -115,6 +115,13 @@ struct Starts {
     called: Mutex<BTreeMap<String, Instant>>,
 }
 
+impl Starts {
+    fn call(&self, key: &str) {
+        let mut called = self.called.lock().expect("no panic");
+        called.insert(key.to_owned(), Instant::now());
+    }
+}
+
 #[async_trait]
 impl Handler for Starts {
     async fn run(&self, job: &Job, _: &JobContext) -> Outcome {
@@ -160,9 +167,7 @@ async fn pickup_p99(house: &House, next: &Arc<AtomicUsize>, jobs: usize) -> f64 
     let (queue, starts) = runner(house, 64);
     for _ in 0..jobs {
         let job = job(next.fetch_add(1, Ordering::Relaxed));
-        let mut called = starts.called.lock().expect("no panic");
-        called.insert(job.key.clone(), Instant::now());
-        drop(called);
+        starts.call(&job.key);
         queue.enqueue(job).await.expect("an enqueue");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -91,7 +91,7 @@ const CHANGES: &[(&str, Change)] = &[
     ("payload check-out", |o| o.payload.check_out += U256::ONE),
     // A swapped option with its hash made to fit still lacks the signature.
     ("options and their hash", |o| {
-        o.options = Js::Null;
+        o.options = Js::Array(vec![o.options.clone()]);
         o.payload.options_hash = o.options.hash();
     }),
     ("request and its hash", |o| {

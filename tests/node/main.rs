@@ -11,6 +11,7 @@ mod nginx;
 #[path = "../support/rpc_proxy.rs"]
 mod rpc_proxy;
 mod shutdown;
+mod steering;
 mod steps;
 mod trade;
 
