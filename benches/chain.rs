@@ -127,9 +127,8 @@ async fn fill(chain: &DevChain, load: &Load) {
     send(chain, buyer, c.approve(token, c.market, U256::MAX)).await;
 
     let now = chain.head_time().await.unwrap();
-    let http = reqwest::Client::new();
     let gap = (load.blocks / load.events).max(1);
-    let mut batch = Vec::new();
+    // One by one: anvil works on the calls of a batch side by side.
     for n in 0..load.events {
         let supplier = if n % OURS == 0 {
             chain.supplier_id
@@ -138,30 +137,9 @@ async fn fill(chain: &DevChain, load: &Load) {
         };
         let offer = offer(chain, c, supplier, now + 10_000_000);
         let call = c.create_deal(&offer, offer.payment[0].id, B256::ZERO);
-        let tx = json!([{"from": buyer, "to": call.to, "data": call.data, "gas": "0x100000",
-            "maxFeePerGas": "0x174876e800"}]);
-        for (method, params) in [
-            ("eth_sendTransaction", tx),
-            ("anvil_mine", json!([format!("{:#x}", gap)])),
-        ] {
-            batch.push(
-                json!({"jsonrpc": "2.0", "id": batch.len(), "method": method, "params": params}),
-            );
-        }
-        if batch.len() >= 200 || n + 1 == load.events {
-            let answers: Vec<Value> = http
-                .post(chain.url())
-                .json(&batch)
-                .send()
-                .await
-                .unwrap()
-                .json()
-                .await
-                .unwrap();
-            let wrong = answers.iter().find(|a| a.get("error").is_some());
-            assert!(wrong.is_none(), "{wrong:?}");
-            batch.clear();
-        }
+        let tx = json!([{"from": buyer, "to": call.to, "data": call.data, "gas": "0x100000"}]);
+        let _: B256 = chain.rpc("eth_sendTransaction", tx).await.unwrap();
+        chain.mine(gap).await.unwrap();
     }
     tasks.stop().await;
 }
