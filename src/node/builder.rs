@@ -205,6 +205,7 @@ impl NodeBuilder {
             queue = queue.recurring(job);
         }
         let queue = queue.start();
+        requests::publish_again(&store, &clock).await?;
 
         let effects = DealEffects {
             store: store.clone(),

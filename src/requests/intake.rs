@@ -264,7 +264,8 @@ fn content_hash(request: &Request) -> alloy::primitives::B256 {
     .hash()
 }
 
-fn answer_job(record: &RequestRecord, due: Option<Timestamp>) -> NewJob {
+/// The job that answers a request, or publishes its answer again.
+pub(super) fn answer_job(record: &RequestRecord, due: Option<Timestamp>) -> NewJob {
     let key = record.key();
     let mut job = NewJob::new(
         JOB_KIND,

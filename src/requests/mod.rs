@@ -6,6 +6,7 @@
 //! one id the highest nonce stands. What is malformed, expired or heard before is counted and dropped. What
 //! was decided, by which rule and why, is kept with the record.
 
+mod again;
 mod answer;
 mod answering;
 mod contest;
@@ -17,6 +18,7 @@ mod record;
 mod topics;
 mod validate;
 
+pub use again::publish_again;
 pub use answer::Answer;
 pub use answering::{Answering, PAUSED_RULE, Pause};
 pub use dropped::{Dropped, DroppedRecord};
