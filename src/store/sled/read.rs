@@ -15,6 +15,7 @@ use super::{
     Opened, Shared,
     bytes::Reader,
     draft::unreadable,
+    history,
     jobrow::JobRow,
     keys,
     rows::{BlobRow, Body, RecordRow},
@@ -129,9 +130,10 @@ fn job_row(tree: &Tree, id: JobId) -> Result<Option<JobRow>, StoreError> {
 }
 
 pub(super) fn job(opened: &Opened, id: JobId) -> Result<Option<Job>, StoreError> {
-    let Some(row) = job_row(&opened.db, id)? else {
+    let Some(mut row) = job_row(&opened.db, id)? else {
         return Ok(None);
     };
+    history::complete(&opened.db, id, &mut row)?;
     Ok(payload(opened, id)?.map(|payload| row.into_job(id, payload)))
 }
 
@@ -169,7 +171,7 @@ pub(super) fn jobs(
         };
         let Some(next) = next else { break };
         let (key, bytes) = next?;
-        let (Some(id), Some(row)) = (keys::job_id(&key), JobRow::decode(&bytes)) else {
+        let (Some(id), Some(mut row)) = (keys::job_id(&key), JobRow::decode(&bytes)) else {
             return Err(unreadable("jobs", hex::encode(&key), "not in a known form"));
         };
         if kind.is_some_and(|k| k != row.kind)
@@ -180,6 +182,7 @@ pub(super) fn jobs(
             continue;
         }
         if let Some(payload) = payload(opened, id)? {
+            history::complete(&opened.db, id, &mut row)?;
             found.push(row.into_job(id, payload));
         }
     }
