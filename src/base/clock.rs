@@ -83,7 +83,9 @@ impl Clock {
     /// Sets a manual clock forth or back, as an administrator or a time server does: no time passes.
     pub fn set_by(&self, by: SignedDuration) {
         if let Source::Manual(hands) = &self.0 {
-            hands.wall.fetch_add(by.as_millis() as i64, Ordering::SeqCst);
+            hands
+                .wall
+                .fetch_add(by.as_millis() as i64, Ordering::SeqCst);
         }
     }
 }
@@ -102,7 +104,10 @@ mod tests {
         let clock = Clock::manual(start);
         clock.advance(std::time::Duration::from_secs(5));
         clock.set_by(SignedDuration::from_secs(-100));
-        assert_eq!((clock.now().as_second(), clock.steady().as_second()), (905, 1_005));
+        assert_eq!(
+            (clock.now().as_second(), clock.steady().as_second()),
+            (905, 1_005)
+        );
         let clock = Clock::system();
         let (one, two) = (clock.steady(), clock.steady());
         assert!(one <= two);

@@ -218,7 +218,10 @@ impl Queue {
     pub async fn pause(&self, kind: &str, mut with: Batch) -> Result<bool, CommitError> {
         if !self.0.kinds.contains_key(kind) {
             let known: Vec<&str> = self.kinds().collect();
-            let why = format!("there are no jobs of kind `{kind}`; there are {}", known.join(", "));
+            let why = format!(
+                "there are no jobs of kind `{kind}`; there are {}",
+                known.join(", ")
+            );
             return Err(StoreError::Misuse(why).into());
         }
         let _turn = self.0.recalled().await?;

@@ -48,7 +48,13 @@ impl Running {
         }
         let lost = CancellationToken::new();
         let kind = kind.to_owned();
-        self.0.insert(lease, Run { kind, lost: lost.clone() });
+        self.0.insert(
+            lease,
+            Run {
+                kind,
+                lost: lost.clone(),
+            },
+        );
         lost
     }
 }

@@ -239,11 +239,7 @@ impl Committer {
         let opened = self.opened.clone();
         let mut group = Layer::on(self.event, self.sequence);
         self.patience.lent(request.lease);
-        sweep(
-            &self.ground(&opened),
-            &mut group,
-            self.patience.is_over(),
-        )?;
+        sweep(&self.ground(&opened), &mut group, self.patience.is_over())?;
         if !group.is_empty() {
             self.write(group, Dropped::default(), false)?;
             group = Layer::on(self.event, self.sequence);
@@ -309,7 +305,12 @@ impl Committer {
     }
 
     /// Writes a group whole. With `sync` it is as safe as the durability asks when this returns.
-    pub(super) fn write(&mut self, mut group: Layer, dropped: Dropped, sync: bool) -> Result<(), Halt> {
+    pub(super) fn write(
+        &mut self,
+        mut group: Layer,
+        dropped: Dropped,
+        sync: bool,
+    ) -> Result<(), Halt> {
         if group.is_empty() {
             return Ok(());
         }

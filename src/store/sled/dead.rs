@@ -18,9 +18,7 @@ const NAME: &str = "dead jobs";
 impl Draft<'_> {
     /// The job, if it is dead.
     pub(super) fn dead(&self, id: JobId) -> Result<Option<JobRow>, Halt> {
-        Ok(self
-            .finished(id)?
-            .filter(|row| row.state == JobState::Dead))
+        Ok(self.finished(id)?.filter(|row| row.state == JobState::Dead))
     }
 
     /// A dead job is cancelled. It stays where it is, and is dropped in time as others that are over.

@@ -176,7 +176,7 @@ impl JobRow {
             priority: r.u32()? as i32,
             due: match r.u8()? {
                 0 => Due::Now,
-                1 => Due::At(at(r.i64()?)?),
+                1 => Due::At(at(r.i64()?)),
                 2 => Due::AtChainTime(r.u64()?),
                 _ => return None,
             },
@@ -190,7 +190,7 @@ impl JobRow {
             epoch: r.u64()?,
             owner: Some(r.text()?).filter(|o| !o.is_empty()),
             leased_until: read_time(&mut r)?,
-            created: at(r.i64()?)?,
+            created: at(r.i64()?),
             spilled,
             history: Vec::new(),
         };
@@ -217,7 +217,7 @@ pub fn read_steps(r: &mut Reader<'_>) -> Option<Vec<Transition>> {
     let mut steps = Vec::new();
     while !r.0.is_empty() {
         steps.push(Transition {
-            time: at(r.i64()?)?,
+            time: at(r.i64()?),
             state: state_of(r.u8()?)?,
             note: match r.u8()? {
                 0 => None,
@@ -233,8 +233,14 @@ fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }
 
-fn at(micros: i64) -> Option<Timestamp> {
-    Timestamp::from_microsecond(micros).ok()
+/// The last second that a [`Timestamp`] can be in is written, but not read back, as what it is.
+fn at(micros: i64) -> Timestamp {
+    let end = if micros < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    };
+    Timestamp::from_microsecond(micros).unwrap_or(end)
 }
 
 fn time(t: Option<Timestamp>, out: &mut Vec<u8>) {
@@ -250,7 +256,7 @@ fn time(t: Option<Timestamp>, out: &mut Vec<u8>) {
 fn read_time(r: &mut Reader<'_>) -> Option<Option<Timestamp>> {
     Some(match r.u8()? {
         0 => None,
-        _ => Some(at(r.i64()?)?),
+        _ => Some(at(r.i64()?)),
     })
 }
 
@@ -291,7 +297,7 @@ mod tests {
             NewJob::new("deal", "deal:1:claim", serde_json::Value::Null).due(Due::AtChainTime(99));
         let mut row = JobRow::new(&spec, Timestamp::from_second(1_000).unwrap());
         row.priority = -3;
-        row.deadline = Some(Timestamp::from_second(5_000).unwrap());
+        row.deadline = Some(Timestamp::MAX);
         row
     }
 
@@ -304,9 +310,12 @@ mod tests {
         let bytes = row.encode();
         assert_eq!(JobRow::decode(&bytes), Some(row.clone()));
         row.history.clear();
-        assert_eq!(JobRow::decode_head(&bytes), Some(row));
+        assert_eq!(JobRow::decode_head(&bytes), Some(row.clone()));
         assert_eq!(JobRow::decode(&bytes[..bytes.len() - 1]), None);
-        let spilled = JobRow { spilled: 3, ..row.clone() };
+        let spilled = JobRow {
+            spilled: 3,
+            ..row.clone()
+        };
         assert_eq!(JobRow::decode_head(&spilled.encode()), Some(spilled));
         for n in 0..8 {
             assert_eq!(state_number(state_of(n).unwrap()), n);

@@ -80,10 +80,7 @@ impl Committer {
     /// What the wall clock will show at an instant of the steady one, unless it is set.
     pub(super) fn by_wall(&self, at: Timestamp) -> Timestamp {
         let left: SignedDuration = self.clock.steady().duration_until(at);
-        self.clock
-            .now()
-            .checked_add(left)
-            .unwrap_or(Timestamp::MAX)
+        self.clock.now().checked_add(left).unwrap_or(Timestamp::MAX)
     }
 }
 

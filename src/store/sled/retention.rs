@@ -64,7 +64,10 @@ impl Committer {
             draft.forget(*id, *at)?;
             dropped.finished += 1;
         }
-        let too_many = self.dead.len().saturating_sub(self.options.keep_dead_count as usize);
+        let too_many = self
+            .dead
+            .len()
+            .saturating_sub(self.options.keep_dead_count as usize);
         for (_, id) in self.dead.iter().take(too_many.min(limit)) {
             draft.drop_dead(*id)?;
         }

@@ -74,7 +74,8 @@ impl Committer {
             }
             let layer = draft.done();
             group.join(layer);
-            self.write(group, Dropped::default(), true).map_err(broken)?;
+            self.write(group, Dropped::default(), true)
+                .map_err(broken)?;
         }
         Ok(())
     }
