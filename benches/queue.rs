@@ -286,7 +286,7 @@ fn full(
         wanted: BTreeMap::from([("k".to_owned(), 1)]),
         total: 1,
         owner: "bench".to_owned(),
-        until: house.clock.now(),
+        lease: Duration::ZERO,
     };
     let leased = runtime
         .block_on(house.store.lease(request))
