@@ -11,23 +11,29 @@
 //!
 //! Failure: an unreachable chain fails `submit` before anything is stored; afterwards it only delays.
 
+mod ends;
 mod fees;
 mod foreign;
+mod former;
 mod gap;
 mod journal;
+mod look;
 mod press;
 mod replace;
 mod submit;
 mod watch;
 mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use alloy::primitives::{Address, B256};
 use tokio::sync::{Mutex, Notify, broadcast, watch as channel};
 use uuid::Uuid;
 
-use self::{fees::Caps, submit::stands_for, wire::Handed};
+use self::{fees::Caps, wire::Handed};
 use crate::{
     base::{Clock, ids},
     chain::{Call, ChainError, Contracts, Revert},
@@ -127,6 +133,8 @@ struct Inner {
     register: Register,
     /// When a foreign sender was last noticed.
     foreign: std::sync::Mutex<Option<tokio::time::Instant>>,
+    /// The keys that the node has, once this sender sees to the rows of all others, too.
+    held: OnceLock<Vec<Address>>,
 }
 
 /// Between two looks at a row that is waited for, if nothing is heard of it.
@@ -159,6 +167,7 @@ impl Sender {
             told: broadcast::Sender::new(TOLD),
             register: tasks.register.clone(),
             foreign: std::sync::Mutex::new(None),
+            held: OnceLock::new(),
         }));
         let inner = sender.0.clone();
         tasks.spawn(name, Policy::default(), move |beat| {
@@ -190,7 +199,7 @@ impl Sender {
         let inner = &*self.0;
         let key = Transaction::key_of(intent.subject, &intent.step);
         if let Some(row) = fetch::<Transaction>(&*inner.store, &key).await?
-            && stands_for(&row.value, &intent.call)
+            && inner.stands_for(&row.value, &intent.call)
         {
             return inner.join(row.value, batch).await;
         }
