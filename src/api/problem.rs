@@ -219,7 +219,7 @@ impl From<ReplaceError> for Problem {
                     .with("state", state.as_str())
             }
             ReplaceError::OtherKey { signer, .. } => {
-                Self::new(StatusCode::CONFLICT, "no-key", detail).with("signer", signer.to_string())
+                Self::new(StatusCode::CONFLICT, "no-key", detail).with("signer", json!(signer))
             }
             ReplaceError::Stuck(_) => Self::new(StatusCode::CONFLICT, "not-replaced", detail),
             ReplaceError::Chain(_) => {

@@ -6,8 +6,11 @@
 //! it is mined or its nonce is proven lost. However it ends, the row says so in the commit that enqueues
 //! the intent's `on_failure` job, if the end is not a success.
 //!
+//! Within the reorganisation horizon an end is looked at again, and one that was undone is on its way again.
+//!
 //! Assumes that no other program sends with this key. One that does is noticed by the chain's count of
-//! transactions and named (`signer <address>`), and the ledger steps over it.
+//! transactions and named (`signer <address>`), and the ledger steps over it. Rows of keys that the node no
+//! longer has are one sender's to look after ([`Sender::inherit`]).
 //!
 //! Failure: an unreachable chain fails `submit` before anything is stored; afterwards it only delays.
 

@@ -51,7 +51,7 @@ pub enum ReplaceError {
 /// What came of wanting to replace.
 pub(super) enum Replaced {
     /// Journaled, then handed out; with what stood in the way of the latter. It is handed out again.
-    Done(Transaction, Option<String>),
+    Done(Box<Transaction>, Option<String>),
     /// Somebody changed the row meanwhile; nothing was done.
     Changed,
     /// A cap leaves no room for a better offer.
@@ -87,7 +87,7 @@ impl Sender {
             match replaced.map_err(ReplaceError::Stuck)? {
                 Replaced::Done(tx, _) => {
                     inner.work.notify_one();
-                    return Ok(tx);
+                    return Ok(*tx);
                 }
                 Replaced::Changed => {}
                 Replaced::NoRoom(reason) => return Err(ReplaceError::Stuck(reason)),
@@ -161,7 +161,7 @@ impl Inner {
                 tx.nonce
             )),
         };
-        Ok(Replaced::Done(tx, trouble))
+        Ok(Replaced::Done(Box::new(tx), trouble))
     }
 }
 
