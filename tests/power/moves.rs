@@ -171,8 +171,10 @@ fn a_cut_during_an_import_leaves_no_store_or_all_of_it() {
         if let Some(problem) = found.problems.first() {
             return Err(problem.clone());
         }
-        let mut told = Told::default();
-        told.enqueued = ids.clone();
+        let told = Told {
+            enqueued: ids.clone(),
+            ..Told::default()
+        };
         check(dir, &told)
     });
 }

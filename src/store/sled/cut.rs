@@ -38,7 +38,12 @@ const ROW: usize = 96;
 const SLICE: usize = 1_000;
 
 /// The prefixes of what is kept for a job, under its id.
-const JOB: [u8; 3] = [keys::PAYLOAD, keys::UNFINISHED, keys::FINISHED];
+const JOB: [u8; 4] = [
+    keys::PAYLOAD,
+    keys::UNFINISHED,
+    keys::FINISHED,
+    keys::HISTORY,
+];
 
 /// What stood in the rows that were changed since the cut.
 pub(super) struct Kept {
@@ -269,7 +274,11 @@ impl<'a> Cut<'a> {
             _ => &[prefix],
         };
         for prefix in prefixes {
-            let last = [&[*prefix], &last[1..]].concat();
+            let mut last = [&[*prefix], &last[1..]].concat();
+            if *prefix == keys::HISTORY {
+                // All pieces of that job.
+                last.extend([0xFF; 4]);
+            }
             let range = (
                 Bound::Included(vec![*prefix]),
                 Bound::Included(last.clone()),

@@ -14,6 +14,7 @@ use super::{
     Opened,
     bytes::Writer as _,
     committer::{COUNTERS, collect},
+    history,
     jobrow::JobRow,
     keys,
     open::{self, Upgrade},
@@ -125,7 +126,11 @@ impl Rows<'_> {
                 let mut payload = Vec::new();
                 self.body(json(&job.spec.payload)?)?.write(&mut payload);
                 self.put(&keys::job(keys::PAYLOAD, job.id), payload)?;
-                self.put(&keys::job(prefix, job.id), JobRow::of(&job).encode())
+                let mut row = JobRow::of(&job);
+                for (key, piece) in history::pieces(job.id, &mut row) {
+                    self.put(&key, piece)?;
+                }
+                self.put(&keys::job(prefix, job.id), row.encode())
             }
             Item::Event(event) => {
                 let draft = EventDraft {

@@ -16,6 +16,7 @@ use super::{
     Opened, Shared,
     bytes::Reader,
     draft::unreadable,
+    history,
     jobrow::JobRow,
     keys,
     rows::{BlobRow, Body, RecordRow},
@@ -161,9 +162,10 @@ fn job_row(view: &impl View, id: JobId) -> Result<Option<JobRow>, StoreError> {
 }
 
 pub(super) fn job(view: &impl View, id: JobId) -> Result<Option<Job>, StoreError> {
-    let Some(row) = job_row(view, id)? else {
+    let Some(mut row) = job_row(view, id)? else {
         return Ok(None);
     };
+    history::complete(view, id, &mut row)?;
     Ok(payload(view, id)?.map(|payload| row.into_job(id, payload)))
 }
 
@@ -201,10 +203,11 @@ pub(super) fn jobs(
         let wanted = |row: &JobRow| {
             kind.is_none_or(|k| k == row.kind) && state.is_none_or(|s| s == row.state)
         };
-        let Some(row) = row.filter(wanted) else {
+        let Some(mut row) = row.filter(wanted) else {
             continue;
         };
         if let Some(payload) = payload(opened, id)? {
+            history::complete(opened, id, &mut row)?;
             found.push(row.into_job(id, payload));
         }
     }

@@ -9,7 +9,7 @@ use super::{
     Opened,
     bytes::Reader,
     export,
-    jobrow::JobRow,
+    jobrow::{JobRow, read_steps},
     keys, read, restored,
     rows::{BlobRow, Body, RecordRow},
     schema::{ColumnType, Schema},
@@ -48,11 +48,12 @@ impl Verified {
 }
 
 /// What a row of the tree may begin with, in order.
-const PREFIXES: [u8; 9] = [
+const PREFIXES: [u8; 10] = [
     keys::BLOB,
     keys::CURSOR,
     keys::FINISHED,
     keys::EVENT,
+    keys::HISTORY,
     keys::INDEX,
     keys::PAYLOAD,
     keys::META,
@@ -204,7 +205,7 @@ impl Walk<'_> {
     }
 
     fn jobs(&mut self) -> Result<(), ::sled::Error> {
-        let mut jobs: HashSet<JobId> = HashSet::new();
+        let mut jobs: HashMap<JobId, u32> = HashMap::new();
         let mut holders: HashMap<String, JobId> = HashMap::new();
         for prefix in [keys::UNFINISHED, keys::FINISHED] {
             for entry in self.rows(prefix) {
@@ -221,7 +222,7 @@ impl Walk<'_> {
                         row.state
                     ));
                 }
-                if !jobs.insert(id) {
+                if jobs.insert(id, row.spilled).is_some() {
                     self.found.wrong(format!("job {id} is there twice"));
                 }
                 if prefix == keys::UNFINISHED
@@ -243,10 +244,28 @@ impl Walk<'_> {
         for entry in self.rows(keys::PAYLOAD) {
             let (key, bytes) = entry?;
             self.note(Body::read(&bytes));
-            if keys::job_id(&key).is_none_or(|id| !jobs.contains(&id)) {
+            if keys::job_id(&key).is_none_or(|id| !jobs.contains_key(&id)) {
                 let shown = hex::encode(&key);
                 self.found
                     .wrong(format!("the payload {shown} belongs to no job"));
+            }
+        }
+        self.history(&jobs)
+    }
+
+    fn history(&mut self, jobs: &HashMap<JobId, u32>) -> Result<(), ::sled::Error> {
+        for entry in self.rows(keys::HISTORY) {
+            let (key, bytes) = entry?;
+            let shown = hex::encode(&key);
+            let known = keys::history_parts(&key)
+                .is_some_and(|(id, n)| jobs.get(&id).is_some_and(|spilled| n < *spilled));
+            if !known {
+                self.found
+                    .wrong(format!("the history {shown} belongs to no job"));
+            }
+            if read_steps(&mut Reader(&bytes)).is_none() {
+                self.found
+                    .wrong(format!("the history {shown} is not in a known form"));
             }
         }
         Ok(())
