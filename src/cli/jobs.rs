@@ -1,10 +1,9 @@
 //! `tradewind jobs …`: look at the queue of the running node and steer it.
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tradewind::{
     api::in_path,
-    base::{Clock, Span},
+    base::{self, Clock, Span},
 };
 use uuid::Uuid;
 
@@ -102,21 +101,16 @@ pub struct Filter {
 
 impl Filter {
     /// As the API's query has them.
-    fn parts(&self, state: Option<&str>) -> Result<[(&'static str, Option<String>); 5], Failure> {
+    fn parts(&self, state: Option<&str>) -> [(&'static str, Option<String>); 5] {
         let now = Clock::system().now();
-        let ago = |span: Option<Span>| -> Result<Option<String>, Failure> {
-            let Some(span) = span else { return Ok(None) };
-            let by = jiff::SignedDuration::try_from(span.0)?;
-            let then = now.checked_sub(by).unwrap_or(Timestamp::MIN);
-            Ok(Some(then.to_string()))
-        };
-        Ok([
+        let ago = |span: Option<Span>| span.map(|s| base::time::before(now, s.0).to_string());
+        [
             ("kind", self.kind.clone()),
             ("key", self.key.clone()),
-            ("before", ago(self.older)?),
-            ("since", ago(self.newer)?),
+            ("before", ago(self.older)),
+            ("since", ago(self.newer)),
             ("state", state.map(str::to_owned)),
-        ])
+        ]
     }
 }
 
@@ -128,7 +122,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
             paging,
             ask,
         } => {
-            let filters = filter.parts(state.as_deref())?;
+            let filters = filter.parts(state.as_deref());
             let page = paging.walk(&ask.node.connect()?, PATH, &filters).await?;
             ask.tell(&page, |page| listed(page) + &more(page))
         }
@@ -137,7 +131,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
             paging,
             ask,
         } => {
-            let filters = filter.parts(Some("dead"))?;
+            let filters = filter.parts(Some("dead"));
             let page = paging.walk(&ask.node.connect()?, PATH, &filters).await?;
             ask.tell(&page, |page| with_reasons(page) + &more(page))
         }
@@ -154,7 +148,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
             filter,
             ask,
         } => {
-            let filters = query(filter.parts(None)?);
+            let filters = query(filter.parts(None));
             if filters.is_empty() && !all {
                 return Err(Failure::new(
                     "name a job, a filter, or --all for all dead jobs",
@@ -257,13 +251,11 @@ fn due(due: &Value) -> String {
     if let Some(at) = due.get("at") {
         return time(at);
     }
-    match due["at_chain_time"].as_i64() {
-        Some(unix) => match Timestamp::from_second(unix) {
-            Ok(at) => format!("{} by the chain's time", time(&json!(at))),
-            Err(_) => format!("{unix} by the chain's time"),
-        },
-        None => plain(due),
-    }
+    let Some(unix) = due["at_chain_time"].as_u64() else {
+        return plain(due);
+    };
+    let at = base::time::from_unix(unix).map_or_else(|| json!(unix), |at| json!(at));
+    format!("{} by the chain's time", time(&at))
 }
 
 fn shown(job: &Value) -> String {

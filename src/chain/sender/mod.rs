@@ -223,30 +223,6 @@ impl Sender {
             .map(|row| row.value))
     }
 
-    /// Transactions of this key, newest first, in one state or any.
-    pub async fn list(
-        &self,
-        state: Option<TransactionState>,
-        limit: usize,
-    ) -> Result<Vec<Transaction>, StoreError> {
-        let query = match state {
-            Some(state) => Query::equal(Transaction::TABLE, "state", state.as_str(), usize::MAX),
-            None => Query {
-                column: Some("nonce".to_owned()),
-                ..Query::all(Transaction::TABLE, usize::MAX)
-            },
-        };
-        let rows = fetch_all::<Transaction>(&*self.0.store, query).await?;
-        let mut list: Vec<_> = rows
-            .into_iter()
-            .map(|row| row.value)
-            .filter(|tx| tx.signer == self.address())
-            .collect();
-        list.sort_by_key(|tx| std::cmp::Reverse((tx.nonce, tx.created)));
-        list.truncate(limit);
-        Ok(list)
-    }
-
     pub async fn get(&self, id: Uuid) -> Result<Option<Transaction>, StoreError> {
         let query = Query::equal(Transaction::TABLE, "id", id.to_string(), 1);
         Ok(fetch_all::<Transaction>(&*self.0.store, query)
