@@ -143,13 +143,18 @@ impl Control {
             let body = json(&text)?;
             return Err(ControlError::Refused { status, body }.into());
         }
-        let mut rest: Vec<u8> = Vec::new();
+        // A line may come in pieces, and many at once.
+        let mut whole: Vec<u8> = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(ControlError::from)? {
-            rest.extend_from_slice(&chunk);
-            while let Some(end) = rest.iter().position(|b| *b == b'\n') {
-                let line: Vec<u8> = rest.drain(..=end).collect();
-                each(json(&String::from_utf8_lossy(&line))?)?;
+            whole.extend_from_slice(&chunk);
+            let Some(end) = whole.iter().rposition(|b| *b == b'\n') else {
+                continue;
+            };
+            let piece = whole.split_off(end + 1);
+            for line in String::from_utf8_lossy(&whole).lines() {
+                each(json(line)?)?;
             }
+            whole = piece;
         }
         Ok(())
     }

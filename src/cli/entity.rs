@@ -81,6 +81,7 @@ pub enum Command {
     },
     /// Name another signer. Voids every outstanding offer.
     Signer {
+        /// The new signer's address.
         address: Address,
         #[command(flatten)]
         signing: Signing,
@@ -89,6 +90,7 @@ pub enum Command {
     },
     /// Add to the deposit, in whole tokens.
     Deposit {
+        /// In whole tokens, for example 100.5.
         amount: String,
         #[command(flatten)]
         signing: Signing,
@@ -97,6 +99,7 @@ pub enum Command {
     },
     /// Take from the deposit, in whole tokens.
     Withdraw {
+        /// In whole tokens, for example 100.5.
         amount: String,
         #[command(flatten)]
         signing: Signing,

@@ -28,8 +28,8 @@ struct Named {
     /// The node's data directory, instead of a config file.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// A node elsewhere, by its API's URL; needs a token (see `tradewind login`). On the command line it wins over
-    /// the environment, as --config and --data-dir do; in the environment it wins over TRADEWIND_CONFIG.
+    /// A node elsewhere, by its API's URL; needs a token (see `tradewind login`). TRADEWIND_URL wins over
+    /// TRADEWIND_CONFIG, and what is named on the command line over both.
     #[arg(long, env = "TRADEWIND_URL")]
     url: Option<String>,
     /// The file that holds the token for --url. Without it, the token in TRADEWIND_TOKEN.
