@@ -56,8 +56,19 @@ pub enum Command {
         #[command(flatten)]
         ask: Ask,
     },
-    /// Cancel a job that waits.
-    Cancel(One<Uuid>),
+    /// Cancel a job that waits or is dead, or many dead ones.
+    Cancel {
+        /// The job's id, as `ls` shows it.
+        #[arg(required_unless_present = "dead", conflicts_with_all = ["kind", "key", "older", "newer"])]
+        id: Option<Uuid>,
+        /// The dead jobs that the filter keeps; without one, all of them.
+        #[arg(long, conflicts_with = "id")]
+        dead: bool,
+        #[command(flatten)]
+        filter: Filter,
+        #[command(flatten)]
+        ask: Ask,
+    },
     /// Start no more jobs of a kind, until it is resumed.
     Pause(Kind),
     /// Start jobs of a kind again.
@@ -71,7 +82,7 @@ pub enum Command {
         #[command(flatten)]
         ask: Ask,
     },
-    /// What runs, what may run, and what is stored.
+    /// What runs, what may run, what is stored, and when recurring jobs come next.
     Stats(Ask),
 }
 
@@ -156,7 +167,18 @@ pub async fn run(command: Command) -> Result<(), Failure> {
             }
             turn(ask, &format!("retry{filters}"), many).await
         }
-        Command::Cancel(One { id, ask }) => turn(ask, &format!("{id}/cancel"), shown).await,
+        Command::Cancel {
+            id: Some(id), ask, ..
+        } => turn(ask, &format!("{id}/cancel"), shown).await,
+        Command::Cancel {
+            id: None,
+            filter,
+            ask,
+            ..
+        } => {
+            let filters = query(filter.parts(None));
+            turn(ask, &format!("cancel{filters}"), many).await
+        }
         Command::Pause(kind) => kind.turn("pause").await,
         Command::Resume(kind) => kind.turn("resume").await,
         Command::Stats(ask) => {
@@ -193,16 +215,17 @@ impl Kind {
 }
 
 fn many(answer: &Value) -> String {
+    let done = match answer["cancelled"].as_u64() {
+        Some(n) => format!("jobs given up: {n}"),
+        None => format!("jobs sent off again: {}", plain(&answer["retried"])),
+    };
     let refused = match answer["refused"].as_u64() {
         None | Some(0) => String::new(),
         Some(n) => format!(
             "; {n} refused: another unfinished job has their key, or they changed meanwhile"
         ),
     };
-    format!(
-        "jobs sent off again: {}{refused}",
-        plain(&answer["retried"])
-    )
+    done + &refused
 }
 
 fn listed(page: &Value) -> String {
@@ -324,7 +347,21 @@ fn numbers(stats: &Value) -> String {
         .into_iter()
         .chain(states.iter().map(String::as_str))
         .collect();
-    format!("{head}\n{}", table(&columns, names.into_iter().map(row)))
+    let mut text = format!("{head}\n{}", table(&columns, names.into_iter().map(row)));
+    let recurring = rows(&stats["recurring"]);
+    if !recurring.is_empty() {
+        let row = |tick: &Value| {
+            vec![
+                plain(&tick["name"]),
+                plain(&tick["kind"]),
+                plain(&tick["schedule"]),
+                time(&tick["next"]),
+            ]
+        };
+        let head = ["RECURRING", "KIND", "SCHEDULE", "NEXT"];
+        text += &format!("\n{}", table(&head, recurring.iter().map(row)));
+    }
+    text
 }
 
 #[cfg(test)]

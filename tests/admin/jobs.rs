@@ -273,14 +273,29 @@ async fn jobs_are_sent_off_again_cancelled_and_paused() {
     assert!(cancelled.contains("cancelled"), "{cancelled}");
     let (code, errors) = house.fails(&format!("jobs cancel {id}")).await;
     assert!(code == Some(1) && errors.contains("is over"), "{errors}");
+    // What is dead can be given up, one or many.
+    for (filter, count) in [("--key mail:02", 10), ("--newer 1h --key mail:26", 0)] {
+        let given_up = house.json(&format!("jobs cancel --dead {filter}")).await;
+        assert_eq!(
+            given_up,
+            json!({ "cancelled": count, "refused": 0 }),
+            "{filter}"
+        );
+    }
+    for wrong in [
+        "jobs cancel".to_owned(),
+        format!("jobs cancel {id} --kind mail"),
+    ] {
+        assert_eq!(house.fails(&wrong).await.0, Some(2), "{wrong}");
+    }
 
     mended.store(true, Ordering::SeqCst);
     let resumed = house.cli("jobs resume mail").await;
     assert_eq!(resumed, "jobs of the kind mail are started\n");
     house.wait_for("done", OLD + 10 - 1).await;
     let all = house.cli("jobs retry --all").await;
-    assert_eq!(all, format!("jobs sent off again: {}\n", NEW - 10));
-    house.wait_for("done", NEW + OLD - 1).await;
+    assert_eq!(all, format!("jobs sent off again: {}\n", NEW - 20));
+    house.wait_for("done", NEW + OLD - 11).await;
     assert_eq!(house.keys("jobs dead").await, [""; 0]);
     house.close().await;
 }

@@ -69,7 +69,7 @@ impl House {
             wanted: BTreeMap::from([("k".to_owned(), n)]),
             total: n,
             owner: "w".to_owned(),
-            until: self.clock.now() + jiff::SignedDuration::from_secs(30),
+            lease: Duration::from_secs(30),
         };
         store.lease(request).await.unwrap().jobs
     }
