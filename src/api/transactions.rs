@@ -134,10 +134,14 @@ pub struct WaitParams {
 }
 
 impl WaitParams {
+    /// Shorter than `api.timeout` and the usual proxy's.
+    pub fn limit(&self) -> Option<Duration> {
+        self.wait.map(|wait| wait.0.min(Duration::from_secs(50)))
+    }
+
     /// 200 with a settled transaction, 202 with one under way.
     pub async fn answer(&self, api: &Api, mut sent: Transaction) -> Result<Response, Problem> {
-        if let Some(wait) = self.wait {
-            let limit = wait.0.min(Duration::from_secs(50));
+        if let Some(limit) = self.limit() {
             // A node that is going down answers with what there is: the transaction goes on without it.
             let newer = tokio::select! {
                 newer = api.deals.sender.wait(sent.id, limit) => newer?,
