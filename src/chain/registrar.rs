@@ -99,6 +99,11 @@ impl Registrar {
         self.0.sender.address()
     }
 
+    /// Of the owner's key.
+    pub fn sender(&self) -> &Sender {
+        &self.0.sender
+    }
+
     /// Starts an action in a task of its own, or joins the same one. `with` is committed with the first
     /// transaction that is sent for it.
     pub fn start(&self, action: EntityAction, id: B256, with: Batch) -> UnderWay {
