@@ -9,15 +9,19 @@ mod support;
 
 #[path = "chain/claims.rs"]
 mod claims;
+#[path = "chain/ends.rs"]
+mod ends;
 #[path = "chain/faults.rs"]
 mod faults;
 #[path = "chain/follower.rs"]
 mod follower;
+#[path = "chain/keys.rs"]
+mod keys;
 #[path = "chain/lifecycle.rs"]
 mod lifecycle;
 #[path = "chain/manager.rs"]
 mod manager;
-#[path = "chain/matrix.rs"]
+#[path = "chain/matrix/mod.rs"]
 mod matrix;
 #[path = "chain/rpc.rs"]
 mod rpc;

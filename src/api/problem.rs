@@ -188,6 +188,9 @@ impl From<StepError> for Problem {
                 "voucher-signature",
                 detail,
             ),
+            StepError::VoucherNeeded { due, .. } => {
+                Self::new(StatusCode::CONFLICT, "voucher-needed", detail).with("due", due)
+            }
             StepError::NotOurs(_) => Self::new(StatusCode::NOT_FOUND, "deal-not-ours", detail),
             StepError::TooEarly { due, .. } => {
                 Self::new(StatusCode::CONFLICT, "deal-time", detail).with("due", due)
@@ -217,6 +220,9 @@ impl From<ReplaceError> for Problem {
             ReplaceError::Settled { state, .. } => {
                 Self::new(StatusCode::CONFLICT, "transaction-settled", detail)
                     .with("state", state.as_str())
+            }
+            ReplaceError::OtherKey { signer, .. } => {
+                Self::new(StatusCode::CONFLICT, "no-key", detail).with("signer", json!(signer))
             }
             ReplaceError::Stuck(_) => Self::new(StatusCode::CONFLICT, "not-replaced", detail),
             ReplaceError::Chain(_) => {

@@ -11,6 +11,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -21,9 +22,10 @@ use super::{
     page::{Page, PageParams, page},
 };
 use crate::{
+    access::{self, Actor},
     base::Span,
-    chain::{Transaction, TransactionState},
-    store::{Query, Record},
+    chain::{Registrar, Sender, Transaction, TransactionState},
+    store::{Batch, Query, Record},
 };
 
 pub fn routes() -> OpenApiRouter<Api> {
@@ -34,7 +36,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(cancel))
 }
 
-/// A transaction of the node's signer.
+/// A transaction of the node's: its signer's, or the owner's.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TransactionView {
     pub id: Uuid,
@@ -134,10 +136,14 @@ pub struct WaitParams {
 }
 
 impl WaitParams {
+    /// Shorter than `api.timeout` and the usual proxy's.
+    pub fn limit(&self) -> Option<Duration> {
+        self.wait.map(|wait| wait.0.min(Duration::from_secs(50)))
+    }
+
     /// 200 with a settled transaction, 202 with one under way.
     pub async fn answer(&self, api: &Api, mut sent: Transaction) -> Result<Response, Problem> {
-        if let Some(wait) = self.wait {
-            let limit = wait.0.min(Duration::from_secs(50));
+        if let Some(limit) = self.limit() {
             // A node that is going down answers with what there is: the transaction goes on without it.
             let newer = tokio::select! {
                 newer = api.deals.sender.wait(sent.id, limit) => newer?,
@@ -221,7 +227,7 @@ async fn get(
     (status = 202, description = "The better offer is on its way.", body = TransactionView),
     (status = 400, description = "`bad-path`"),
     (status = 404, description = "`not-found`"),
-    (status = 409, description = "`transaction-settled` (see `state`), `not-replaced`"),
+    (status = 409, description = "`transaction-settled` (see `state`), `not-replaced`, `no-key` (see `signer`)"),
     (status = 503, description = "`chain-unavailable`"),
 ))]
 async fn bump(
@@ -229,8 +235,9 @@ async fn bump(
     By(actor): By,
     InPath(id): InPath<Uuid>,
 ) -> Result<(StatusCode, Json<TransactionView>), Problem> {
-    let sent = api.deals.sender.bump(id).await?;
-    api.acted(&actor, "transaction.bump", &id.to_string())
+    let sender = sender_of(&api, id).await?;
+    let sent = sender
+        .bump(id, audit(&actor, "transaction.bump", id))
         .await?;
     Ok((StatusCode::ACCEPTED, Json(sent.into())))
 }
@@ -242,7 +249,7 @@ async fn bump(
     (status = 202, description = "The replacement is on its way.", body = TransactionView),
     (status = 400, description = "`bad-path`"),
     (status = 404, description = "`not-found`"),
-    (status = 409, description = "`transaction-settled` (see `state`), `not-replaced`"),
+    (status = 409, description = "`transaction-settled` (see `state`), `not-replaced`, `no-key` (see `signer`)"),
     (status = 503, description = "`chain-unavailable`"),
 ))]
 async fn cancel(
@@ -250,10 +257,26 @@ async fn cancel(
     By(actor): By,
     InPath(id): InPath<Uuid>,
 ) -> Result<(StatusCode, Json<TransactionView>), Problem> {
-    let sent = api.deals.sender.cancel(id).await?;
-    api.acted(&actor, "transaction.cancel", &id.to_string())
+    let sender = sender_of(&api, id).await?;
+    let sent = sender
+        .cancel(id, audit(&actor, "transaction.cancel", id))
         .await?;
     Ok((StatusCode::ACCEPTED, Json(sent.into())))
+}
+
+/// The sender of the key that signed it: the owner's sends, too. If the node has neither key, the error is the
+/// sender's to make.
+async fn sender_of(api: &Api, id: Uuid) -> Result<Sender, Problem> {
+    let signer = find(api, id).await?.signer;
+    let owner = api.registrar.as_ref().map(Registrar::sender);
+    let theirs = owner.filter(|sender| sender.address() == signer);
+    Ok(theirs.unwrap_or(&api.deals.sender).clone())
+}
+
+fn audit(actor: &Actor, action: &str, id: Uuid) -> Batch {
+    let mut batch = Batch::new();
+    access::acted(&mut batch, actor, action, &id.to_string(), json!({}));
+    batch
 }
 
 pub async fn find(api: &Api, id: Uuid) -> Result<Transaction, Problem> {
