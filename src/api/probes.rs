@@ -112,14 +112,25 @@ pub async fn ready(
     (code, Json(body)).into_response()
 }
 
-/// A loop with what troubles it and since when, if anything does.
+/// A loop with what troubles it and since when, if anything does: itself, and what it depends on.
 fn with_reason(l: &LoopHealth, degraded: &[Degraded]) -> Value {
     let mut view = json!(l);
     if l.state == LoopState::Dead {
         view["reason"] = json!("it missed its beat, or gave up");
-    } else if let Some(trouble) = degraded.iter().find(|d| d.name == l.name) {
-        view["reason"] = json!(trouble.reason);
-        view["since"] = json!(trouble.since);
+        return view;
+    }
+    let own = degraded.iter().filter(|d| d.name == l.name);
+    let tied = degraded
+        .iter()
+        .filter(|d| d.of.as_ref() == Some(&l.name) && d.name != l.name);
+    let since = own.clone().chain(tied.clone()).map(|d| d.since).min();
+    if let Some(since) = since {
+        let reasons: Vec<String> = own
+            .map(|d| d.reason.clone())
+            .chain(tied.map(|d| format!("{}: {}", d.name, d.reason)))
+            .collect();
+        view["reason"] = json!(reasons.join("; "));
+        view["since"] = json!(since);
     }
     view
 }

@@ -24,6 +24,8 @@ pub(super) struct Wanted {
 
 /// What the leading endpoint says, and what the witness was told.
 pub(super) struct Fetched {
+    /// The endpoint that led.
+    pub by: usize,
     pub logs: Vec<Log>,
     pub end: Head,
     /// The block at the height of `standing`.
@@ -31,29 +33,38 @@ pub(super) struct Fetched {
     pub witnessed: Option<Told>,
 }
 
+/// The question for everything that the contracts said in `from..=to`.
+pub(super) fn logs_of(parts: &Parts, from: u64, to: u64) -> Question {
+    let at = parts.contracts.addresses();
+    Question::new(
+        "eth_getLogs",
+        json!([{
+            "address": [at.market, at.entities],
+            "topics": [log::topics()],
+            "fromBlock": hex(from),
+            "toBlock": hex(to),
+        }]),
+    )
+}
+
 impl Wanted {
     pub async fn fetch(self, parts: &Parts, views: &Views) -> Result<Fetched, ChainError> {
-        let at = parts.contracts.addresses();
         let rpc = parts.contracts.rpc();
         let to = self.to;
-        // One batch, so one endpoint: it must know both ends of the range, or its "no logs" means nothing.
-        let logs = Question::new(
-            "eth_getLogs",
-            json!([{
-                "address": [at.market, at.entities],
-                "topics": [log::topics()],
-                "fromBlock": hex(self.from),
-                "toBlock": hex(to),
-            }]),
-        );
+        // The leading endpoint and no other, or the witness would be compared with itself; in one batch: it must
+        // know both ends of the range, or its "no logs" means nothing.
+        let by = views.lead.endpoint;
+        let logs = logs_of(parts, self.from, to);
         let mut questions = vec![logs.clone(), block_at(hex(to))];
         questions.extend(self.standing.map(|m| block_at(hex(m.number))));
         let witness = async {
             let witness = views.witness.filter(|w| w.head.number >= to)?;
-            rpc.one(witness.endpoint, &[logs, block_at(hex(to))]).await
+            let questions = [logs, block_at(hex(to))];
+            // That it has no answer is named; its range is compared later.
+            rpc.work(witness.endpoint, &questions).await.ok()
         };
-        let (said, witnessed) = tokio::join!(rpc.batch(&questions), witness);
-        let mut answers = said?.into_iter();
+        let (said, witnessed) = tokio::join!(rpc.work(by, &questions), witness);
+        let mut answers = said?.answers.into_iter();
         let logs: Vec<Log> = match answers.next() {
             Some(answer) => answer.read()?,
             None => Vec::new(),
@@ -61,6 +72,7 @@ impl Wanted {
         let end = read_block(answers.next())?
             .ok_or_else(|| ChainError::Behind(format!("it does not know block {to} yet")))?;
         Ok(Fetched {
+            by,
             logs,
             end,
             here: read_block(answers.next())?,
