@@ -2,11 +2,11 @@
 //! other people's deals and some of ours, paired in the same run, on the same chain and through the same
 //! counting proxy, with a loop as the market's TypeScript node has it (viem; it stores nothing).
 
+#[path = "../tests/support/busy_chain.rs"]
+mod busy_chain;
 #[allow(dead_code)] // shared with the other benchmarks
 #[path = "report/mod.rs"]
 mod report;
-#[path = "../tests/support/busy_chain.rs"]
-mod busy_chain;
 #[path = "../tests/support/rpc_proxy.rs"]
 mod rpc_proxy;
 
@@ -126,7 +126,10 @@ async fn follow(chain: &DevChain, load: &Load) -> (f64, String) {
     assert_eq!(ours.len() as u64, load.deals.div_ceil(OURS));
     let ranges = (head + 1).div_ceil(config.chunk);
     let (logs, reads) = (proxy.calls("eth_getLogs"), proxy.calls("eth_call"));
-    assert!(logs * 10 <= ranges * 11, "{logs} eth_getLogs for {ranges} ranges");
+    assert!(
+        logs * 10 <= ranges * 11,
+        "{logs} eth_getLogs for {ranges} ranges"
+    );
     assert!(reads <= load.deals, "{reads} reads of {} deals", load.deals);
     tasks.stop().await;
     store.close().await.unwrap();

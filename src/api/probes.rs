@@ -125,10 +125,14 @@ fn with_reason(l: &LoopHealth, degraded: &[Degraded]) -> Value {
         .filter(|d| d.of.as_ref() == Some(&l.name) && d.name != l.name);
     let since = own.clone().chain(tied.clone()).map(|d| d.since).min();
     if let Some(since) = since {
-        let reasons: Vec<String> = own
-            .map(|d| d.reason.clone())
-            .chain(tied.map(|d| format!("{}: {}", d.name, d.reason)))
-            .collect();
+        let mut reasons: Vec<String> = own.map(|d| d.reason.clone()).collect();
+        for trouble in tied {
+            let reason = format!("{}: {}", trouble.name, trouble.reason);
+            // What the loop gives as its own reason is often the same.
+            if !reasons.iter().any(|known| known.contains(&reason)) {
+                reasons.push(reason);
+            }
+        }
         view["reason"] = json!(reasons.join("; "));
         view["since"] = json!(since);
     }

@@ -49,9 +49,16 @@ async fn catching_up_asks_for_each_range_and_each_deal_once() {
 
     let ranges = (head + 1).div_ceil(stage.config.chunk);
     let (logs, reads) = (proxy.calls("eth_getLogs"), proxy.calls("eth_call"));
-    let said = format!("{:?}, {} HTTP requests", proxy.all_calls(), proxy.requests());
+    let said = format!(
+        "{:?}, {} HTTP requests",
+        proxy.all_calls(),
+        proxy.requests()
+    );
     assert!(logs * 10 <= ranges * 11, "for {ranges} ranges: {said}");
     assert_eq!(reads, load.deals, "each deal is read once: {said}");
     // One batch of reads per range that has deals, and what is asked of the chain beside the logs.
-    assert!(proxy.requests() <= 3 * ranges, "for {ranges} ranges: {said}");
+    assert!(
+        proxy.requests() <= 3 * ranges,
+        "for {ranges} ranges: {said}"
+    );
 }

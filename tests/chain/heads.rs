@@ -37,7 +37,10 @@ async fn a_head_that_stands_still_is_named_until_there_is_a_block() {
 async fn a_clock_that_is_off_is_named_when_a_block_says_so() {
     let stage = Stage::with(|config| config.max_drift = Span::secs(3600)).await;
     let (follower, _) = stage.follower(&stage.tasks);
-    until("the first look", || async { follower.status().head.is_some() }).await;
+    until("the first look", || async {
+        follower.status().head.is_some()
+    })
+    .await;
     // A pause alone says nothing of the clock.
     let now = stage.chain.head_time().await.unwrap();
     assert!(stage.degraded().is_empty());
@@ -55,7 +58,10 @@ async fn a_head_that_goes_back_with_nothing_else_wrong_is_named() {
     let (follower, _) = stage.follower(&stage.tasks);
     stage.chain.mine(20).await.unwrap();
     let head = stage.contracts.head().await.unwrap().number;
-    until("the head", || async { follower.status().cursor == Some(head) }).await;
+    until("the head", || async {
+        follower.status().cursor == Some(head)
+    })
+    .await;
     // By much: at once. By little: once it stays so.
     for by in [9, 2] {
         proxy.set(Fault::HeadBack(by)).await;

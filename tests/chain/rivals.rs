@@ -27,7 +27,10 @@ async fn rivals() -> Rivals {
 impl Rivals {
     async fn at_head(&self, follower: &tradewind::chain::Follower) {
         until("the follower at the head", || async {
-            let head = self.stage.chain.rpc("eth_blockNumber", serde_json::json!([]));
+            let head = self
+                .stage
+                .chain
+                .rpc("eth_blockNumber", serde_json::json!([]));
             let head: alloy::primitives::U64 = head.await.unwrap();
             let status = follower.status();
             status.trouble.is_none() && status.cursor == Some(head.to())
@@ -78,7 +81,8 @@ async fn what_was_read_without_a_witness_is_compared_later() {
 
     r.doors[0].set(Fault::None).await;
     r.heard(1).await;
-    r.named(&format!("{} logs", r.doors[1].name()), "left out").await;
+    r.named(&format!("{} logs", r.doors[1].name()), "left out")
+        .await;
     let told = r.stage.events("chain.disagreement").await;
     assert!(told[0].data["again_from"].is_u64(), "{told:?}");
 
@@ -110,7 +114,10 @@ async fn of_two_branches_the_one_stood_on_is_gone_by_and_the_other_named() {
         r.fine().await;
         let told = r.stage.events("chain.disagreement").await;
         assert_eq!(told.len(), n + 1, "{told:?}");
-        assert_eq!(told[n].data["branches"][1]["endpoint"], r.doors[stray].name());
+        assert_eq!(
+            told[n].data["branches"][1]["endpoint"],
+            r.doors[stray].name()
+        );
     }
     assert!(r.stage.events("chain.reverted").await.is_empty());
     r.stage.tasks.stop().await;
@@ -125,14 +132,20 @@ async fn an_endpoint_that_hangs_where_logs_are_asked_for_stays_named() {
             r.stage.config.rpc.truncate(1);
             r.stage.contracts = Contracts::new(&r.stage.config, &r.stage.tasks).unwrap();
         }
-        let buyer = r.stage.sender_in(&r.stage.chain.accounts.buyer, &r.stage.tasks);
+        let buyer = r
+            .stage
+            .sender_in(&r.stage.chain.accounts.buyer, &r.stage.tasks);
         r.stage.allow(&buyer).await;
         let (follower, _) = r.stage.follower(&r.stage.tasks);
         r.at_head(&follower).await;
         r.doors[0].set(Fault::LogsHung).await;
         let offer = r.stage.late_offer().await;
         r.stage.deal(&buyer, &offer).await;
-        let who = if alone { "follower".to_owned() } else { r.doors[0].name() };
+        let who = if alone {
+            "follower".to_owned()
+        } else {
+            r.doors[0].name()
+        };
         let since = || {
             let degraded = r.stage.tasks.register.degraded();
             degraded.iter().find(|d| d.name == who).map(|d| d.since)

@@ -36,7 +36,12 @@ pub async fn fill(chain: &DevChain, load: &Load) {
     let token = chain.tokens[0].address;
     let buyer = chain.accounts.buyer.address();
     let all = U256::MAX;
-    send(chain, buyer, contracts.approve(token, contracts.market, all)).await;
+    send(
+        chain,
+        buyer,
+        contracts.approve(token, contracts.market, all),
+    )
+    .await;
 
     // Room for one deal in a block, whose order is then that of the nonces.
     chain.automine(false).await.unwrap();
@@ -79,7 +84,12 @@ pub async fn fill(chain: &DevChain, load: &Load) {
         .await
         .unwrap();
     assert_eq!(mined, nonce, "some deals were not mined");
-    set::<bool>(chain, "evm_setBlockGasLimit", json!([U64::from(30_000_000)])).await;
+    set::<bool>(
+        chain,
+        "evm_setBlockGasLimit",
+        json!([U64::from(30_000_000)]),
+    )
+    .await;
     chain.automine(true).await.unwrap();
     tasks.stop().await;
 }

@@ -118,7 +118,10 @@ impl Walk {
         let mut batch = if undone.is_empty() {
             Batch::new()
         } else {
-            parts.effects.reverted(&undone, &Reader::lenient(parts)).await?
+            parts
+                .effects
+                .reverted(&undone, &Reader::lenient(parts))
+                .await?
         };
         let event = event.unwrap_or_else(|| json!({"from": from, "to": to}));
         batch.event(

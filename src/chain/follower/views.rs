@@ -146,7 +146,12 @@ async fn leave_unproven(
     let proofs = views.iter().filter(|v| rpc.owes(v.endpoint)).map(|view| {
         let at = standing.map_or(view.head.number, |m| m.number.min(view.head.number));
         let question = logs_of(parts, at, at);
-        async move { (view.endpoint, rpc.prove(view.endpoint, &question, alone).await) }
+        async move {
+            (
+                view.endpoint,
+                rpc.prove(view.endpoint, &question, alone).await,
+            )
+        }
     });
     let mut last = None;
     for (endpoint, proof) in join_all(proofs).await {

@@ -139,8 +139,7 @@ impl Walk {
 
     pub fn status(&self, trouble: Option<String>) -> FollowerStatus {
         let head = self.heads.last();
-        let target = head
-            .map(|h| h.number.saturating_sub(self.confirmations));
+        let target = head.map(|h| h.number.saturating_sub(self.confirmations));
         FollowerStatus {
             cursor: self.next.checked_sub(1),
             head: head.map(|h| h.number),
@@ -221,7 +220,8 @@ impl Walk {
         for back in [Some(views.lead), views.witness].into_iter().flatten() {
             self.strays.remove(&back.endpoint);
         }
-        let here = |v: &View| json!({"endpoint": rpc.name(v.endpoint), "hash": v.here.map(|b| b.hash)});
+        let here =
+            |v: &View| json!({"endpoint": rpc.name(v.endpoint), "hash": v.here.map(|b| b.hash)});
         for stray in &views.strays {
             if !self.strays.insert(stray.endpoint) {
                 continue;
@@ -457,7 +457,13 @@ impl Walk {
         if questions.is_empty() {
             return Ok(headers);
         }
-        for answer in parts.contracts.rpc().work(endpoint, &questions).await?.answers {
+        for answer in parts
+            .contracts
+            .rpc()
+            .work(endpoint, &questions)
+            .await?
+            .answers
+        {
             if let Some(head) = read_block(Some(answer))? {
                 headers.insert(head.number, head);
             }

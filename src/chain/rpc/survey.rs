@@ -31,7 +31,11 @@ impl Rpc {
         let now = Instant::now();
         let all = self.0.endpoints.iter().enumerate().map(|(n, e)| {
             let health = e.health();
-            (n, health.failures > 0, health.skip_until.is_some_and(|t| t > now))
+            (
+                n,
+                health.failures > 0,
+                health.skip_until.is_some_and(|t| t > now),
+            )
         });
         let (skipped, due): (Vec<_>, Vec<_>) = all.partition(|(.., skipped)| *skipped);
         let mut last = None;
