@@ -147,6 +147,10 @@ impl DevChain {
             tokens: Vec::new(),
             supplier_id: B256::ZERO,
         };
+        // Nobody reads it, and it costs time with every call.
+        chain
+            .rpc::<Value>("anvil_setLoggingEnabled", json!([false]))
+            .await?;
         deploy::deploy(&mut chain, &install, options).await?;
         if let Some(seconds) = options.block_time {
             chain

@@ -80,6 +80,7 @@ impl Walk {
             end,
             here,
             witnessed,
+            ..
         } = wanted.fetch(parts, views).await?;
         if here.map(|b| b.hash) != Some(standing.hash) {
             return Ok(true);

@@ -1,6 +1,8 @@
 //! One range of blocks, asked for.
 
-use alloy::rpc::types::Log;
+use std::collections::{BTreeSet, HashMap};
+
+use alloy::{primitives::B256, rpc::types::Log};
 use serde_json::json;
 
 use super::{
@@ -9,9 +11,12 @@ use super::{
     views::Views,
     walk::{block_at, hex, read_block},
 };
-use crate::chain::{
-    ChainError, Head, log,
-    rpc::{Question, Told},
+use crate::{
+    chain::{
+        ChainError, Head, MarketEvent, log,
+        rpc::{Question, Told},
+    },
+    market::Deal,
 };
 
 /// The logs of `from..=to`, for whoever stands on `standing`.
@@ -31,6 +36,8 @@ pub(super) struct Fetched {
     /// The block at the height of `standing`.
     pub here: Option<Head>,
     pub witnessed: Option<Told>,
+    /// Deals that were read in advance.
+    pub deals: HashMap<B256, Option<Deal>>,
 }
 
 /// The question for everything that the contracts said in `from..=to`.
@@ -77,6 +84,30 @@ impl Wanted {
             end,
             here: read_block(answers.next())?,
             witnessed,
+            deals: HashMap::new(),
         })
+    }
+}
+
+impl Fetched {
+    /// Reads the deals that nobody here heard of, for a range whose turn has not come. What cannot be read is
+    /// left to whoever needs it.
+    pub async fn read_deals(&mut self, parts: &Parts) {
+        let at = parts.contracts.addresses();
+        let ids: BTreeSet<B256> = self
+            .logs
+            .iter()
+            .filter_map(|raw| match log::read(raw, &at) {
+                Ok(Some(MarketEvent::Status { offer_id, .. })) => Some(offer_id),
+                _ => None,
+            })
+            .collect();
+        let ids: Vec<B256> = ids.into_iter().collect();
+        let (_, unknown) = parts.suppliers(&ids);
+        if let Ok(mut deals) = parts.contracts.deals(&unknown).await {
+            deals.retain(|_, deal| deal.is_some());
+            parts.remember(&deals);
+            self.deals = deals;
+        }
     }
 }

@@ -212,6 +212,41 @@ impl Parts {
     fn chain(&self) -> String {
         self.contracts.chain_id().to_string()
     }
+
+    /// Remembers whose deals these are.
+    fn remember(&self, deals: &HashMap<B256, Option<Deal>>) {
+        let mut known = self
+            .suppliers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if known.len() + deals.len() > SUPPLIERS_REMEMBERED {
+            known.clear();
+        }
+        known.extend(
+            deals
+                .iter()
+                .filter_map(|(id, deal)| Some((*id, deal.as_ref()?.offer.supplier_id))),
+        );
+    }
+
+    /// Whose deals these are, as far as it is remembered, and those of which it is not.
+    fn suppliers(&self, ids: &[B256]) -> (HashMap<B256, B256>, Vec<B256>) {
+        let known = self
+            .suppliers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut found = HashMap::with_capacity(ids.len());
+        let mut unknown = Vec::new();
+        for id in ids {
+            match known.get(id) {
+                Some(supplier) => {
+                    found.insert(*id, *supplier);
+                }
+                None => unknown.push(*id),
+            }
+        }
+        (found, unknown)
+    }
 }
 
 async fn run(parts: &Parts, beat: &Beat) {
@@ -341,22 +376,6 @@ impl<'a> Reader<'a> {
             read: Mutex::default(),
         }
     }
-
-    fn remember(&self, deals: &HashMap<B256, Option<Deal>>) {
-        let mut known = self
-            .parts
-            .suppliers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if known.len() + deals.len() > SUPPLIERS_REMEMBERED {
-            known.clear();
-        }
-        known.extend(
-            deals
-                .iter()
-                .filter_map(|(id, deal)| Some((*id, deal.as_ref()?.offer.supplier_id))),
-        );
-    }
 }
 
 #[async_trait]
@@ -386,7 +405,7 @@ impl DealReader for Reader<'_> {
                 "a log tells of deal {id}, which the market does not know"
             )));
         }
-        self.remember(&deals);
+        self.parts.remember(&deals);
         self.read
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -396,24 +415,7 @@ impl DealReader for Reader<'_> {
     }
 
     async fn suppliers(&self, ids: &[B256]) -> Result<HashMap<B256, B256>, ChainError> {
-        let (mut found, unknown) = {
-            let known = self
-                .parts
-                .suppliers
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let mut found = HashMap::with_capacity(ids.len());
-            let mut unknown = Vec::new();
-            for id in ids {
-                match known.get(id) {
-                    Some(supplier) => {
-                        found.insert(*id, *supplier);
-                    }
-                    None => unknown.push(*id),
-                }
-            }
-            (found, unknown)
-        };
+        let (mut found, unknown) = self.parts.suppliers(ids);
         let deals = self.deals(&unknown).await?;
         found.extend(
             deals

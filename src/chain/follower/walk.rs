@@ -1,8 +1,8 @@
 //! One step of the follower: look, go back if the chain changed under it, or take in the next range.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     chain::{ChainError, Head, MarketLog, contracts::Block, log, rpc::Question},
+    market::Deal,
     store::{Batch, CommitError, Cursor, Precondition, Query, Record, StoreError, fetch_all},
     telemetry::Beat,
 };
@@ -272,6 +273,7 @@ impl Walk {
             end,
             here,
             witnessed,
+            deals,
         } = fetched?;
         self.range.accepted();
         beat.tick();
@@ -294,7 +296,7 @@ impl Walk {
             return Ok(Step::More);
         };
 
-        // The next range is asked for while this one is worked on and committed.
+        // The next range is asked for while this one is worked on and committed, and its deals with it.
         let after = Wanted {
             from: to + 1,
             to: target.min(to.saturating_add(self.range.blocks())),
@@ -304,10 +306,14 @@ impl Walk {
             }),
         };
         let ahead = async {
-            match to < target {
-                true => Some((after, after.fetch(parts, views).await)),
-                false => None,
+            if to >= target {
+                return None;
             }
+            let mut fetched = after.fetch(parts, views).await;
+            if let Ok(fetched) = &mut fetched {
+                fetched.read_deals(parts).await;
+            }
+            Some((after, fetched))
         };
         let floor = to.saturating_sub(parts.config.horizon);
         if !witnessed && parts.config.rpc.len() > 1 {
@@ -315,7 +321,7 @@ impl Walk {
             self.unwitnessed.forget_below(floor);
         }
         let (committed, ahead) = tokio::join!(
-            self.settle(parts, beat, (&logs, event), (&head, &end)),
+            self.settle(parts, beat, (&logs, event), deals, (&head, &end)),
             ahead
         );
         if !committed? {
@@ -340,6 +346,7 @@ impl Walk {
         parts: &Parts,
         beat: &Beat,
         (logs, event): (&[MarketLog], Option<Value>),
+        deals: HashMap<B256, Option<Deal>>,
         (head, end): (&Head, &Head),
     ) -> Result<bool, EffectsError> {
         let mut batch = if logs.is_empty() {
@@ -347,6 +354,7 @@ impl Walk {
         } else {
             let reader = Reader {
                 must_exist: true,
+                read: Mutex::new(deals),
                 ..Reader::lenient(parts)
             };
             parts.effects.effects(logs, &reader).await?
