@@ -13,12 +13,16 @@ mod support;
 mod catch_up;
 #[path = "chain/claims.rs"]
 mod claims;
+#[path = "chain/ends.rs"]
+mod ends;
 #[path = "chain/faults.rs"]
 mod faults;
 #[path = "chain/follower.rs"]
 mod follower;
 #[path = "chain/heads.rs"]
 mod heads;
+#[path = "chain/keys.rs"]
+mod keys;
 #[path = "chain/lifecycle.rs"]
 mod lifecycle;
 #[path = "chain/manager.rs"]

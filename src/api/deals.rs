@@ -17,6 +17,7 @@ use super::{
     transactions::{TransactionView, WaitParams},
 };
 use crate::{
+    base::time::from_unix,
     deals::{DealRecord, Seen},
     market::DealStatus,
     store::{IndexValue, Query, Record},
@@ -78,9 +79,9 @@ impl From<DealRecord> for DealView {
             buyer: terms.buyer,
             price: terms.price.to_string(),
             asset: terms.asset,
-            created: time(terms.created.saturating_to()),
-            check_in: time(terms.offer.check_in.saturating_to()),
-            check_out: time(terms.offer.check_out.saturating_to()),
+            created: from_unix(terms.created.saturating_to()),
+            check_in: from_unix(terms.offer.check_in.saturating_to()),
+            check_out: from_unix(terms.offer.check_out.saturating_to()),
             history: d.history.into_iter().map(SeenView::from).collect(),
         }
     }
@@ -90,16 +91,11 @@ impl From<Seen> for SeenView {
     fn from(s: Seen) -> Self {
         Self {
             status: s.status,
-            time: time(s.time),
+            time: from_unix(s.time),
             block: s.block,
             transaction: s.transaction,
         }
     }
-}
-
-/// None for a time outside of the calendar.
-pub fn time(unix: u64) -> Option<Timestamp> {
-    Timestamp::from_second(i64::try_from(unix).ok()?).ok()
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -218,6 +218,9 @@ impl From<ReplaceError> for Problem {
                 Self::new(StatusCode::CONFLICT, "transaction-settled", detail)
                     .with("state", state.as_str())
             }
+            ReplaceError::OtherKey { signer, .. } => {
+                Self::new(StatusCode::CONFLICT, "no-key", detail).with("signer", json!(signer))
+            }
             ReplaceError::Stuck(_) => Self::new(StatusCode::CONFLICT, "not-replaced", detail),
             ReplaceError::Chain(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "chain-unavailable", detail)

@@ -20,7 +20,7 @@ use tradewind::{
     telemetry::{Metrics, Tasks, logs},
 };
 
-use super::Failure;
+use super::{Failure, out};
 
 #[derive(clap::Args)]
 pub struct Common {
@@ -81,6 +81,7 @@ pub enum Command {
     },
     /// Name another signer. Voids every outstanding offer.
     Signer {
+        /// The new signer's address.
         address: Address,
         #[command(flatten)]
         signing: Signing,
@@ -89,6 +90,7 @@ pub enum Command {
     },
     /// Add to the deposit, in whole tokens.
     Deposit {
+        /// In whole tokens, for example 100.5.
         amount: String,
         #[command(flatten)]
         signing: Signing,
@@ -97,6 +99,7 @@ pub enum Command {
     },
     /// Take from the deposit, in whole tokens.
     Withdraw {
+        /// In whole tokens, for example 100.5.
         amount: String,
         #[command(flatten)]
         signing: Signing,
@@ -165,7 +168,7 @@ impl Desk {
                         "to": c.to, "value": "0x0", "data": c.data})
                 })
                 .collect();
-            println!("{:#}", json!(calls));
+            out::say(format_args!("{:#}", json!(calls)))?;
             return Ok(());
         }
         let key = key.ok_or_else(|| {
@@ -204,26 +207,26 @@ impl Desk {
                 .iter()
                 .map(|t| json!({"what": t.call.what, "hash": t.hash, "block": t.block, "gas_used": t.gas_used}))
                 .collect();
-            println!(
+            out::say(format_args!(
                 "{:#}",
                 json!({"entity": id, "owner": owner, "transactions": sent})
-            );
+            ))?;
             return Ok(());
         }
         if sent.is_empty() {
-            println!("it is so already; nothing was sent");
+            out::say("it is so already; nothing was sent")?;
         }
         for tx in &sent {
-            println!(
+            out::say(format_args!(
                 "{}: {} in block {}",
                 tx.call.what,
                 tx.hash,
                 tx.block.unwrap_or_default()
-            );
+            ))?;
         }
         if is_new {
-            println!("the entity's id, for supplier.id in the config:");
-            println!("{id}");
+            out::say("the entity's id, for supplier.id in the config:")?;
+            out::say(id)?;
         }
         Ok(())
     }
@@ -231,7 +234,7 @@ impl Desk {
     async fn status(&self) -> Result<(), Failure> {
         let status = EntityStatus::read(&self.contracts, self.id()?).await?;
         if self.json {
-            println!("{:#}", serde_json::to_value(&status)?);
+            out::say(format_args!("{:#}", serde_json::to_value(&status)?))?;
             return Ok(());
         }
         let token = self.contracts.token;
@@ -242,22 +245,25 @@ impl Desk {
             format!("{} {symbol}", money::format_amount(units, decimals))
         };
         let or_none = |a: Option<Address>| a.map_or_else(|| "-".to_owned(), |a| a.to_string());
-        println!("entity    {}", status.id);
-        println!("owner     {}", or_none(status.owner));
-        println!("signer    {}", or_none(status.signer));
-        println!(
+        out::say(format_args!("entity    {}", status.id))?;
+        out::say(format_args!("owner     {}", or_none(status.owner)))?;
+        out::say(format_args!("signer    {}", or_none(status.signer)))?;
+        out::say(format_args!(
             "deposit   {} (the market asks for {})",
             amount(&status.deposit),
             amount(&status.min_deposit)
-        );
-        println!("enabled   {}", if status.enabled { "yes" } else { "no" });
+        ))?;
+        out::say(format_args!(
+            "enabled   {}",
+            if status.enabled { "yes" } else { "no" }
+        ))?;
         if status.problems.is_empty() {
-            println!("it can trade");
+            out::say("it can trade")?;
         } else {
-            println!("it cannot trade:");
+            out::say("it cannot trade:")?;
         }
         for problem in &status.problems {
-            println!("- {problem}");
+            out::say(format_args!("- {problem}"))?;
         }
         Ok(())
     }

@@ -50,9 +50,10 @@ pub struct Chain {
     pub max_drift: Span,
     /// No new block for this long is named. 0 for a chain that mines on demand.
     pub max_quiet: Span,
-    /// Most ever offered per gas, in gwei, base fee and tip together.
+    /// Most ever offered per gas, in gwei, base fee and tip together. First offers stay a fifth below, so
+    /// that a stuck transaction can still be replaced.
     pub max_fee_gwei: u64,
-    /// Most ever offered as tip per gas, in gwei.
+    /// Most ever offered as tip per gas, in gwei, replacements included. First offers stay a fifth below.
     pub max_tip_gwei: u64,
     /// Added to the estimate of a transaction's gas, in percent. Generous, since the state may change before
     /// it is mined (a second claim needs a quarter more than the first), and what is not used costs nothing.
@@ -185,10 +186,10 @@ impl Chain {
             "at least 1",
         );
         problems.check(
-            self.max_tip_gwei <= self.max_fee_gwei,
+            (1..=self.max_fee_gwei).contains(&self.max_tip_gwei),
             "chain.max_tip_gwei",
-            format!("{} is above chain.max_fee_gwei", self.max_tip_gwei),
-            "at most chain.max_fee_gwei",
+            format!("{} leaves no room for an offer", self.max_tip_gwei),
+            "1 to chain.max_fee_gwei (a replacement must offer a higher tip, too)",
         );
         problems.check(
             self.gas_margin_percent <= 400,

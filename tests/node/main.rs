@@ -19,6 +19,7 @@ mod shutdown;
 mod steering;
 mod steps;
 mod trade;
+mod transactions;
 
 use std::{path::Path, time::Duration};
 

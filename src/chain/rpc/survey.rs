@@ -43,7 +43,7 @@ impl Rpc {
             let some_healthy = group.iter().any(|(_, recovering, _)| !recovering);
             let asked = group.into_iter().map(|(n, recovering, _)| {
                 let limit = (recovering && some_healthy).then_some(RECOVERING);
-                self.one(n, questions, limit)
+                self.one_within(n, questions, limit)
             });
             let mut told = Vec::new();
             for answer in join_all(asked).await {
@@ -61,7 +61,11 @@ impl Rpc {
     }
 
     /// This endpoint alone. That it has no answer is named.
-    async fn one(
+    pub async fn one(&self, endpoint: usize, questions: &[Question]) -> Result<Told, ChainError> {
+        self.one_within(endpoint, questions, None).await
+    }
+
+    async fn one_within(
         &self,
         endpoint: usize,
         questions: &[Question],
@@ -98,7 +102,7 @@ impl Rpc {
         questions: &[Question],
         limit: Option<Duration>,
     ) -> Result<Told, ChainError> {
-        let told = self.one(endpoint, questions, limit).await;
+        let told = self.one_within(endpoint, questions, limit).await;
         let asked = &self.0.endpoints[endpoint];
         asked.health().owing = told.is_err();
         if told.is_ok() {

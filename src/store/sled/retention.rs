@@ -3,14 +3,11 @@
 //! Staged along with the groups that are written anyway, a bounded piece at a time, so that keeping the
 //! bounds costs the same per job whether the store is small or large.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
-
 use super::{
     committer::Committer,
     draft::{Draft, Ground, Halt, Layer},
 };
+use crate::base::time::before;
 
 /// What one sweep or one idle round takes on.
 pub(super) const SWEEP: usize = 512;
@@ -22,16 +19,20 @@ pub(super) struct Dropped {
     pub events: u64,
 }
 
-/// Frees leases that ran out and gives up jobs whose deadline passed.
-pub(super) fn sweep(ground: &Ground<'_>, group: &mut Layer) -> Result<(), Halt> {
-    let lost = ground.index.lost_leases(ground.now, SWEEP);
+/// Gives up jobs whose deadline passed and, with `leases`, frees leases that ran out. What the group drafted
+/// before counts: a lease that it extends is not lost.
+pub(super) fn sweep(ground: &Ground<'_>, group: &mut Layer, leases: bool) -> Result<(), Halt> {
+    let lost = match leases {
+        true => ground.index.lost_leases(ground.steady, SWEEP),
+        false => Vec::new(),
+    };
     let overdue = ground.index.overdue(ground.now, SWEEP);
     if lost.is_empty() && overdue.is_empty() {
         return Ok(());
     }
     let mut draft = Draft::new(ground, group);
     for id in lost {
-        draft.free(id, "the lease ran out")?;
+        draft.free_lost(id)?;
     }
     for id in overdue {
         draft.expire(id)?;
@@ -60,6 +61,13 @@ impl Committer {
             draft.forget(*id, *at)?;
             dropped.finished += 1;
         }
+        let too_many = self
+            .dead
+            .len()
+            .saturating_sub(self.options.keep_dead_count as usize);
+        for (_, id) in self.dead.iter().take(too_many.min(limit)) {
+            draft.drop_dead(*id)?;
+        }
         let young = before(ground.now, self.options.keep_events.0);
         for number in (self.first_event..=self.event).take(limit) {
             let too_many = self.event - number + 1 > self.options.keep_events_count;
@@ -73,11 +81,4 @@ impl Committer {
         group.join(layer);
         Ok(dropped)
     }
-}
-
-fn before(now: Timestamp, by: Duration) -> Timestamp {
-    jiff::SignedDuration::try_from(by)
-        .ok()
-        .and_then(|by| now.checked_sub(by).ok())
-        .unwrap_or(Timestamp::MIN)
 }
