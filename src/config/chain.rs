@@ -46,6 +46,10 @@ pub struct Chain {
     pub rpc_timeout: Span,
     /// With several endpoints: one that is more than so many blocks behind another is not gone by.
     pub max_lag: u64,
+    /// A new block whose time is further than this from our clock is named. 0 for a chain with a clock of its own.
+    pub max_drift: Span,
+    /// No new block for this long is named. 0 for a chain that mines on demand.
+    pub max_quiet: Span,
     /// Most ever offered per gas, in gwei, base fee and tip together. First offers stay a fifth below, so
     /// that a stuck transaction can still be replaced.
     pub max_fee_gwei: u64,
@@ -62,6 +66,9 @@ pub struct Chain {
     pub resend_after: Span,
     /// The signer having less than this to pay for gas is named as degraded, in gwei.
     pub low_gas_gwei: u64,
+    /// The supplier's deposit being less than this much of what the market asks for is named as degraded, in
+    /// percent. Below 100 it changes nothing: less than the market asks for is named at any setting.
+    pub low_deposit_percent: u64,
 }
 
 impl Default for Chain {
@@ -84,6 +91,8 @@ impl Default for Chain {
             chunk: 2_000,
             rpc_timeout: Span::secs(5),
             max_lag: 5,
+            max_drift: Span::secs(60),
+            max_quiet: Span::secs(120),
             max_fee_gwei: 500,
             max_tip_gwei: 50,
             gas_margin_percent: 50,
@@ -91,6 +100,7 @@ impl Default for Chain {
             stuck_after: Span::secs(90),
             resend_after: Span::secs(20),
             low_gas_gwei: 10_000_000,
+            low_deposit_percent: 100,
         }
     }
 }
@@ -190,6 +200,12 @@ impl Chain {
             "chain.gas_margin_percent",
             self.gas_margin_percent,
             "0 to 400",
+        );
+        problems.check(
+            self.low_deposit_percent <= 10_000,
+            "chain.low_deposit_percent",
+            self.low_deposit_percent,
+            "0 to 10000",
         );
         problems.check(
             self.max_gas >= 21_000,
