@@ -170,13 +170,14 @@ pub async fn find(api: &Api, id: &str) -> Result<DealRecord, Problem> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CheckInBody {
-    /// The buyer's signature over Voucher(deal, buyer), 65 bytes in 0x-hex.
-    signature: String,
+    /// The buyer's signature over Voucher(deal, buyer), in 0x-hex (65 bytes, unless the buyer is a contract). Needed
+    /// until the deal's check-in time; from then on a buyer who is not there can be checked in without.
+    signature: Option<String>,
 }
 
 /// Check a deal in
 ///
-/// With the buyer's voucher signature. The deal must be Claimed.
+/// With the buyer's voucher signature; from the deal's check-in time on also without. The deal must be Claimed.
 #[utoipa::path(post, path = "/{id}/check-in", tag = "deals", request_body = CheckInBody,
     params(("id" = String, Path), WaitParams),
     responses(
@@ -184,7 +185,7 @@ struct CheckInBody {
         (status = 202, description = "The transaction, under way.", body = TransactionView),
         (status = 400, description = "`bad-id`, `bad-body`, `bad-signature`"),
         (status = 404, description = "`not-found`"),
-        (status = 409, description = "`deal-status` (see `deal_status`), `would-revert`"),
+        (status = 409, description = "`deal-status` (see `deal_status`), `voucher-needed` (until `due`), `would-revert`"),
         (status = 422, description = "`voucher-signature`: not the buyer's."),
         (status = 503, description = "`chain-unavailable`"),
     ))]
@@ -196,8 +197,9 @@ async fn check_in(
     Body(body): Body<CheckInBody>,
 ) -> Result<Response, Problem> {
     let id = parse_id(&id)?;
-    let signature = signature(&body.signature)?;
-    let sent = api.deals.by(actor).check_in(id, &signature).await?;
+    let signature = body.signature.as_deref().map(signature).transpose()?;
+    let deals = api.deals.by(actor);
+    let sent = deals.check_in(id, signature.as_deref()).await?;
     wait.answer(&api, sent).await
 }
 

@@ -42,9 +42,10 @@ pub enum Command {
     Show(One<B256>),
     /// Check a deal in with the buyer's voucher signature.
     CheckIn {
-        /// The buyer's signature over Voucher(deal, buyer): 0x and 130 hex digits.
+        /// The buyer's signature over Voucher(deal, buyer): 0x and 130 hex digits. May be left out from the deal's
+        /// check-in time on, for a buyer who did not come.
         #[arg(long)]
-        signature: String,
+        signature: Option<String>,
         #[command(flatten)]
         step: Step,
     },

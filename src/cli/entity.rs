@@ -9,10 +9,7 @@ use alloy::primitives::{Address, B256, U256};
 use serde_json::json;
 use tradewind::{
     base::{Clock, ids, money},
-    chain::{
-        Contracts, EntityAction, EntityStatus, Registrar, Sender, entity_id, load_owner,
-        load_signer,
-    },
+    chain::{Contracts, EntityAction, EntityStatus, Registrar, Sender, load_owner, load_signer},
     config::Config,
     market::DigestSigner,
     shutdown::Shutdown,
@@ -160,15 +157,16 @@ impl Desk {
             let owner = owner.ok_or_else(|| {
                 Failure::new("who is the owner? Give --owner ADDRESS, or configure [owner]")
             })?;
-            let calls = action.plan(&self.contracts, id, owner, None).await?;
-            let calls: Vec<_> = calls
-                .iter()
-                .map(|c| {
-                    json!({"what": c.what, "chainId": self.contracts.chain_id(), "from": owner,
-                        "to": c.to, "value": "0x0", "data": c.data})
-                })
-                .collect();
+            let calls = action.plan(&self.contracts, id, owner, None, 0).await?;
+            let chain = self.contracts.chain_id();
+            let calls: Vec<_> = calls.iter().map(|c| c.unsigned(chain, owner)).collect();
+            // The calls alone on stdout, for a file or a pipe; the rest is for whoever sends them.
             out::say(format_args!("{:#}", json!(calls)))?;
+            if let EntityAction::Register { salt, .. } = action {
+                eprintln!("salt: {salt}");
+                eprintln!("the entity's id once it is registered, for supplier.id in the config:");
+                eprintln!("{}", action.subject(id, owner));
+            }
             return Ok(());
         }
         let key = key.ok_or_else(|| {
@@ -189,19 +187,13 @@ impl Desk {
             &self.config.chain,
             &self.tasks,
         );
-        let registrar = Registrar {
-            contracts: self.contracts.clone(),
-            sender,
-        };
+        let registrar = Registrar::new(self.contracts.clone(), sender);
         let outcome = registrar.act(action, id).await;
         let owner = registrar.owner();
         self.tasks.stop().await;
         ledger.close().await?;
         let sent = outcome?;
-        let id = match action {
-            EntityAction::Register { salt, .. } => entity_id(owner, salt),
-            _ => id,
-        };
+        let id = action.subject(id, owner);
         if self.json {
             let sent: Vec<_> = sent
                 .iter()
@@ -232,7 +224,9 @@ impl Desk {
     }
 
     async fn status(&self) -> Result<(), Failure> {
-        let status = EntityStatus::read(&self.contracts, self.id()?).await?;
+        // Not needed to look; with it, what the registry has is compared.
+        let signer = load_signer(&self.config.signer).ok().map(|k| k.address());
+        let status = EntityStatus::read(&self.contracts, self.id()?, signer).await?;
         if self.json {
             out::say(format_args!("{:#}", serde_json::to_value(&status)?))?;
             return Ok(());

@@ -77,6 +77,27 @@ async fn an_old_epoch_is_refused() {
 }
 
 #[tokio::test]
+async fn a_job_that_waits_is_woken_and_no_other() {
+    let house = House::new();
+    let store = house.open();
+    let id = new(&store, job("a").due(Due::AtChainTime(9))).await;
+    assert!(house.lease(&store, 1).await.is_empty());
+    step(&store, JobOp::Wake(id)).await.unwrap();
+    let held = house.lease(&store, 1).await.remove(0);
+    assert_eq!(held.id, id);
+    step(&store, JobOp::Wake(id)).await.unwrap();
+    let lease = held.lease();
+    step(&store, fail(lease, false)).await.unwrap();
+    step(&store, JobOp::Wake(id)).await.unwrap();
+    let held = house.lease(&store, 1).await.remove(0);
+    assert_eq!(held.attempts, 2);
+    step(&store, JobOp::Finish(held.lease())).await.unwrap();
+    step(&store, JobOp::Wake(id)).await.unwrap();
+    let job = store.job(id).await.unwrap().unwrap();
+    assert_eq!(job.state, JobState::Done);
+}
+
+#[tokio::test]
 async fn failures_are_retried_later_and_end_dead_and_can_be_requeued() {
     let house = House::new();
     let store = house.open();

@@ -98,6 +98,14 @@ impl Draft<'_> {
                 row.due = Due::Now;
                 self.step(lease.job, row, JobState::Ready, "job.returned", None)?;
             }
+            JobOp::Wake(job) => {
+                let waits =
+                    |row: &JobRow| matches!(row.state, JobState::Scheduled | JobState::Retrying);
+                if let Some(mut row) = self.unfinished(*job)?.filter(waits) {
+                    row.due = Due::Now;
+                    self.step(*job, row, JobState::Ready, "job.woken", None)?;
+                }
+            }
             JobOp::Cancel { job, note } => {
                 let Some(row) = self.unfinished(*job)? else {
                     return self.discard(*job, note).map(|()| None);
