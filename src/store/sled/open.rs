@@ -51,6 +51,11 @@ pub enum OpenError {
          nothing that was acknowledged is lost"
     )]
     Unwritable { dir: PathBuf, reason: String },
+    #[error(
+        "an import into {0} was cut short before there was a store; run it again, or remove the directory `importing` \
+         there to begin without it"
+    )]
+    HalfImported(PathBuf),
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
     #[error("{0}")]
@@ -115,6 +120,10 @@ pub(super) fn open(
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         Err(e) => return Err(at(&name)(e)),
     };
+    // A node that was started again by itself must not begin anew where its owner was moving a store to.
+    if named.is_none() && data_dir.join("importing").exists() {
+        return Err(OpenError::HalfImported(data_dir.to_owned()));
+    }
     let db = match open_tree(options, &tree_dir) {
         Ok(db) => db,
         // A snapshot only shortens the open; without one the tree is read back from its log.
