@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use alloy::primitives::{Address, B256, U256};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     base::ids,
@@ -76,11 +77,14 @@ pub enum EntityError {
 }
 
 /// How an entity stands, with what keeps it from trading.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct EntityStatus {
+    #[schema(value_type = String)]
     pub id: B256,
     pub registered: bool,
+    #[schema(value_type = Option<String>)]
     pub owner: Option<Address>,
+    #[schema(value_type = Option<String>)]
     pub signer: Option<Address>,
     pub enabled: bool,
     /// In the token's base units, as decimal text.

@@ -1,7 +1,9 @@
 //! The admin API over HTTP, on a node whose chain and coordinator are away: who is let in, what the supplier can
 //! steer, and what the event log says of it afterwards.
 
+mod bounds;
 mod cli;
+mod listeners;
 
 use std::{path::Path, sync::Arc};
 
@@ -91,8 +93,18 @@ impl House {
     }
 
     async fn open_in(dir: TempDir, owner: PrivateKeySigner) -> Self {
+        Self::open_with(dir, owner, |_| {}).await
+    }
+
+    async fn open_with(
+        dir: TempDir,
+        owner: PrivateKeySigner,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let shutdown = Shutdown::new();
-        let node = Node::builder(config(dir.path(), owner.address()))
+        let mut config = config(dir.path(), owner.address());
+        change(&mut config);
+        let node = Node::builder(config)
             .start(shutdown.clone())
             .await
             .unwrap_or_else(|e| panic!("{e}"));
