@@ -17,32 +17,38 @@ use tradewind::{
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tells what it hears; falls over a message that says so.
-struct Scribe(mpsc::UnboundedSender<String>);
+struct Scribe(mpsc::Sender<String>);
 
 #[async_trait]
 impl Listener for Scribe {
     async fn started(&self, api: &str) {
-        self.0.send(format!("started {api}")).unwrap();
+        self.0.send(format!("started {api}")).await.unwrap();
     }
 
     async fn stopping(&self) {
-        self.0.send("stopping".to_owned()).unwrap();
+        self.0.send("stopping".to_owned()).await.unwrap();
     }
 
     async fn connected(&self, coordinator: &str) {
-        self.0.send(format!("connected {coordinator}")).unwrap();
+        self.0
+            .send(format!("connected {coordinator}"))
+            .await
+            .unwrap();
     }
 
     async fn disconnected(&self, coordinator: &str, why: &str) {
         assert!(!why.is_empty());
-        self.0.send(format!("disconnected {coordinator}")).unwrap();
+        self.0
+            .send(format!("disconnected {coordinator}"))
+            .await
+            .unwrap();
     }
 
     async fn message(&self, message: &Inbound) {
         let text = String::from_utf8_lossy(&message.data);
         assert_ne!(text, "fall over");
         let told = format!("message on {}: {text}", message.topic);
-        self.0.send(told).unwrap();
+        self.0.send(told).await.unwrap();
     }
 }
 
@@ -58,7 +64,7 @@ async fn a_listener_hears_of_the_node_from_its_start_to_its_stop() {
     let coordinator = Coordinator::start(&options, &hub).await.unwrap();
     let address = coordinator.multiaddr();
 
-    let (tell, mut heard) = mpsc::unbounded_channel();
+    let (tell, mut heard) = mpsc::channel(100);
     let mut next = async || timeout(PATIENCE, heard.recv()).await.unwrap().unwrap();
     let mut config = super::config(dir.path(), Address::repeat_byte(9));
     config.network.coordinators = vec![address.clone()];

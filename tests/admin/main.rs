@@ -521,6 +521,41 @@ async fn topics_and_the_pause_outlive_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_asked_for_much_is_written_down_before_it_is_done() {
+    let house = House::open().await;
+    let machine = house.machine();
+    let nowhere = json!({ "path": house.data_dir().join("nowhere/copy") });
+    let refused = machine
+        .post("/api/v1/admin/store/backup", &nowhere)
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("backup failed"), "{refused}");
+    let path = house.dir.path().join("copy");
+    machine
+        .post("/api/v1/admin/store/backup", &json!({ "path": path }))
+        .await
+        .unwrap();
+    let acts = async || -> Vec<String> {
+        let events = machine.events(None).await.unwrap();
+        let acts = events.iter().filter(|e| e["type"] == "admin.acted");
+        acts.map(|e| e["data"]["action"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(acts().await, ["store.backup"; 2]);
+    // The copy tells of itself.
+    let (_, counts) = store::check(&path).unwrap();
+    assert_eq!(counts.events, 2);
+
+    let done = machine
+        .post("/api/v1/admin/jobs/retry", &json!({}))
+        .await
+        .unwrap();
+    assert_eq!(done["retried"], 0);
+    assert_eq!(acts().await.last().unwrap(), "jobs.retry");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_queue_is_seen_and_steered() {
     let house = House::open().await;
     let machine = house.machine();
