@@ -1,11 +1,13 @@
-//! The queue under load, durability `power`, paired in the same run with raw `fdatasync` on the same disk and with
-//! BullMQ on a Redis of its own (appendonly yes, appendfsync always) on the same disk.
+//! The queue under load, durability `power`, paired in the same run and on the same disk with raw `fdatasync`, with
+//! BullMQ on Redis (appendonly yes, appendfsync always) and with Graphile Worker on PostgreSQL (as installed).
 //!
 //! `enqueue_N`: N producers, each awaiting its own commit of one job. `cycle`: 256 producers enqueue, a runner with 64
 //! slots runs an empty handler; jobs done per second. `pickup_p99`: from the call of enqueue to the handler's start,
 //! on a queue that is otherwise idle. `--full` adds `ready_1m` (open to first lease with 1 M jobs stored), the same
 //! `cycle` on top of 1 M jobs, and what 1 M jobs through a queue of 100 leave on the disk.
 
+#[path = "peers/mod.rs"]
+mod peers;
 #[path = "report/mod.rs"]
 mod report;
 
@@ -14,7 +16,6 @@ use std::{
     fs,
     io::Write,
     path::Path,
-    process::{Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -33,8 +34,6 @@ use tradewind::{
     store::{self, Batch, Job, LeaseRequest, NewJob, SharedStore},
     telemetry::{Metrics, Tasks},
 };
-
-const BULLMQ: &str = "BullMQ, Redis appendfsync always";
 
 struct House {
     store: SharedStore,
@@ -180,54 +179,6 @@ async fn pickup_p99(house: &House, next: &Arc<AtomicUsize>, jobs: usize) -> f64 
     waits[waits.len() * 99 / 100].as_secs_f64() * 1_000.0
 }
 
-/// BullMQ's rows; empty when it does not run here.
-fn bullmq(dir: &Path, seconds: u64) -> BTreeMap<String, f64> {
-    let redis = dir.join("redis");
-    fs::create_dir_all(&redis).expect("a directory");
-    let socket = redis.join("s");
-    let server = Command::new("redis-server")
-        .args([
-            "--port",
-            "0",
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "always",
-            "--save",
-            "",
-        ])
-        .args(["--maxmemory-policy", "noeviction", "--unixsocket"])
-        .arg(&socket)
-        .arg("--dir")
-        .arg(&redis)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(mut server) = server else {
-        eprintln!("redis-server does not run here: rows without a peer");
-        return BTreeMap::new();
-    };
-    for _ in 0..500 {
-        if socket.exists() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let output = Command::new("node")
-        .arg("benches/peers/bullmq.mjs")
-        .arg(&socket)
-        .arg(seconds.to_string())
-        .stderr(Stdio::inherit())
-        .output();
-    let _ = server.kill();
-    let _ = server.wait();
-    let text = output.map(|o| o.stdout).unwrap_or_default();
-    serde_json::from_slice(&text).unwrap_or_else(|e| {
-        eprintln!("BullMQ gave no numbers ({e}): rows without a peer");
-        BTreeMap::new()
-    })
-}
-
 fn size(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries
@@ -281,12 +232,20 @@ fn main() {
         runtime.block_on(house.store.close()).expect("a close");
     }
     let raw = raws.iter().sum::<f64>() / raws.len() as f64;
-    let peer = bullmq(root.path(), seconds);
-    let theirs = |name: &str| peer.get(name).map(|n| (*n, BULLMQ));
+    let bullmq = peers::bullmq(root.path(), seconds);
+    let graphile = peers::graphile(root.path(), seconds);
+    let mut row = |name: &str, ours: f64, unit, better| {
+        let theirs = bullmq.get(name).map(|n| (*n, peers::BULLMQ));
+        report.row(name, ours, theirs, unit, better);
+        let theirs = graphile.get(name).map(|n| (*n, peers::GRAPHILE));
+        let name = format!("{name}_to_graphile");
+        report.row(&name, ours, theirs, unit, better);
+    };
     for (producers, rate) in &ours {
-        let name = format!("enqueue_{producers}");
-        report.row(&name, *rate, theirs(&name), "/s", Better::Higher);
+        row(&format!("enqueue_{producers}"), *rate, "/s", Better::Higher);
     }
+    row("cycle", cycle_1k, "/s", Better::Higher);
+    row("pickup_p99", pickup, "ms", Better::Lower);
     report.row(
         "enqueue_1_to_raw",
         ours[&1],
@@ -297,14 +256,6 @@ fn main() {
     // Alone, every commit is a sync; of many, a group of commits is one.
     report.row("syncs_per_commit_1", syncs[&1], None, "", Better::Lower);
     report.row("syncs_per_commit", syncs[&256], None, "", Better::Lower);
-    report.row("cycle", cycle_1k, theirs("cycle"), "/s", Better::Higher);
-    report.row(
-        "pickup_p99",
-        pickup,
-        theirs("pickup_p99"),
-        "ms",
-        Better::Lower,
-    );
     report.row("raw_fdatasync", raw, None, "/s", Better::Higher);
     if report.mode == Mode::Full {
         full(&mut report, &runtime, root.path(), &next, time, cycle_1k);
@@ -335,7 +286,7 @@ fn full(
         wanted: BTreeMap::from([("k".to_owned(), 1)]),
         total: 1,
         owner: "bench".to_owned(),
-        until: house.clock.now(),
+        lease: Duration::ZERO,
     };
     let leased = runtime
         .block_on(house.store.lease(request))

@@ -9,10 +9,14 @@ mod support;
 
 #[path = "chain/claims.rs"]
 mod claims;
+#[path = "chain/ends.rs"]
+mod ends;
 #[path = "chain/faults.rs"]
 mod faults;
 #[path = "chain/follower.rs"]
 mod follower;
+#[path = "chain/keys.rs"]
+mod keys;
 #[path = "chain/lifecycle.rs"]
 mod lifecycle;
 #[path = "chain/manager.rs"]

@@ -75,7 +75,7 @@ fn child(dir: &str) {
                 wanted: BTreeMap::from([("k".to_owned(), 4)]),
                 total: 4,
                 owner: store.id().to_string(),
-                until: Clock::system().now() + jiff::SignedDuration::from_secs(30),
+                lease: Duration::from_secs(30),
             };
             for job in store.lease(request).await.unwrap().jobs {
                 let mut batch = Batch::new();

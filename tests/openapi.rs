@@ -164,6 +164,7 @@ fn what_can_be_refused_to_everybody_is_told_at_every_route() {
     let document = document();
     // They take as long as there is work.
     let unhurried = [
+        "post /api/v1/admin/jobs/cancel",
         "post /api/v1/admin/jobs/retry",
         "post /api/v1/admin/store/backup",
     ];

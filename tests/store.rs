@@ -89,7 +89,7 @@ impl House {
             wanted: BTreeMap::from([("k".to_owned(), n)]),
             total: n,
             owner: "w".to_owned(),
-            until: self.clock.now() + jiff::SignedDuration::from_secs(30),
+            lease: Duration::from_secs(30),
         };
         store.lease(request).await.unwrap().jobs
     }
@@ -327,9 +327,9 @@ async fn an_old_epoch_is_refused() {
     let old = house.lease(&store, 1).await.remove(0);
     assert_eq!((old.attempts, old.epoch), (1, 1));
     assert_eq!(old.spec.payload, json!({ "for": "a" }));
-    let until = house.clock.now() + jiff::SignedDuration::from_secs(60);
+    let by = Duration::from_secs(60);
     let lease = old.lease();
-    step(&store, JobOp::Extend { lease, until }).await.unwrap();
+    step(&store, JobOp::Extend { lease, by }).await.unwrap();
     house.clock.advance(Duration::from_secs(45));
     assert!(house.lease(&store, 1).await.is_empty());
     house.clock.advance(Duration::from_secs(20));
@@ -338,7 +338,7 @@ async fn an_old_epoch_is_refused() {
     for op in [
         JobOp::Finish(lease),
         JobOp::HandBack(lease),
-        JobOp::Extend { lease, until },
+        JobOp::Extend { lease, by },
         fail(lease, false),
     ] {
         assert!(matches!(
@@ -426,7 +426,7 @@ async fn jobs_wait_for_wall_time_and_for_chain_time_and_go_by_priority() {
         wanted: BTreeMap::from([("k".to_owned(), 1)]),
         total: 1,
         owner: "w".to_owned(),
-        until: at,
+        lease: Duration::from_secs(30),
     };
     let next = store.lease(request).await.unwrap().next_due.unwrap();
     assert!(next < at, "a lease runs out before the job is due");

@@ -16,7 +16,11 @@ use super::Problem;
 use crate::{base::Span, config};
 
 /// Routes that take as long as there is work: a copy of the whole store, all dead jobs.
-pub const UNHURRIED: [&str; 2] = ["/api/v1/admin/store/backup", "/api/v1/admin/jobs/retry"];
+pub const UNHURRIED: [&str; 3] = [
+    "/api/v1/admin/store/backup",
+    "/api/v1/admin/jobs/retry",
+    "/api/v1/admin/jobs/cancel",
+];
 
 /// The router within its bounds.
 pub fn bounded(router: Router, config: &config::Api) -> Router {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     access::{self, Actor},
-    queue::{JobFilter, QueueStatus},
+    queue::{JobFilter, QueueStatus, Tick},
     store::{Batch, CommitError, Due, Job, JobState, StoreError, Transition},
 };
 
@@ -26,6 +26,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(list))
         .routes(routes!(stats))
         .routes(routes!(retry_dead))
+        .routes(routes!(discard_dead))
         .routes(routes!(get))
         .routes(routes!(retry))
         .routes(routes!(cancel))
@@ -52,7 +53,7 @@ pub struct JobView {
     pub created: Timestamp,
     #[schema(value_type = Value)]
     pub payload: Value,
-    /// What it went through, newest last; the oldest are dropped past a bound.
+    /// What it went through, newest last; the oldest are dropped past some 500 steps.
     pub history: Vec<StepView>,
 }
 
@@ -158,18 +159,21 @@ pub struct StatsView {
     /// Jobs by kind and state.
     #[schema(value_type = BTreeMap<String, BTreeMap<String, u64>>)]
     pub stored: BTreeMap<String, BTreeMap<JobState, u64>>,
+    /// Jobs that come again and again.
+    pub recurring: Vec<Tick>,
 }
 
 /// Get the queue's numbers
 ///
 /// Counts every stored job.
 #[utoipa::path(get, path = "/stats", tag = "jobs", responses(
-    (status = 200, description = "What runs and what is stored, by kind.", body = StatsView),
+    (status = 200, description = "What runs and what is stored, by kind, and what recurs.", body = StatsView),
 ))]
 async fn stats(State(api): State<Api>) -> Result<Json<StatsView>, Problem> {
     Ok(Json(StatsView {
         now: api.queue.status(),
         stored: api.queue.counts().await?,
+        recurring: api.queue.recurring().await?,
     }))
 }
 
@@ -213,12 +217,13 @@ async fn retry(
 
 /// Cancel a job
 ///
-/// One that waits; a job that runs is let finish.
+/// One that waits; a job that runs is let finish. A dead one is given up: it no longer counts as dead, and is dropped
+/// in time as others that are over.
 #[utoipa::path(post, path = "/{id}/cancel", tag = "jobs", params(("id" = Uuid, Path)), responses(
     (status = 200, description = "The job as it is now.", body = JobView),
     (status = 400, description = "`bad-path`"),
     (status = 404, description = "`not-found`"),
-    (status = 409, description = "`job-state`: it runs, or is over"),
+    (status = 409, description = "`job-state`: it runs, or is over and not dead"),
 ))]
 async fn cancel(
     State(api): State<Api>,
@@ -228,7 +233,7 @@ async fn cancel(
     find(&api, id).await?;
     let (note, batch) = acted(&actor, "job.cancel", &id.to_string());
     let done = api.queue.cancel(id, &note, batch).await;
-    done.map_err(|e| refused(e, "runs, or is over"))?;
+    done.map_err(|e| refused(e, "runs, or is over and not dead"))?;
     get(State(api), InPath(id)).await
 }
 
@@ -257,7 +262,36 @@ async fn retry_dead(
     let done = api.queue.retry_dead(&filter.into(), &note).await;
     let done = done.map_err(|e| refused(e, "changed"))?;
     Ok(Json(RetriedView {
-        retried: done.retried,
+        retried: done.done,
+        refused: done.refused,
+    }))
+}
+
+/// What became of many dead jobs.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DiscardedView {
+    pub cancelled: usize,
+    /// They changed meanwhile.
+    pub refused: usize,
+}
+
+/// Discard the dead jobs
+///
+/// All of them, or those that the filter keeps (`state` is `dead` whatever it says), are cancelled.
+#[utoipa::path(post, path = "/cancel", tag = "jobs", params(Filter), responses(
+    (status = 200, description = "How many were given up.", body = DiscardedView),
+))]
+async fn discard_dead(
+    State(api): State<Api>,
+    By(actor): By,
+    Params(filter): Params<Filter>,
+) -> Result<Json<DiscardedView>, Problem> {
+    api.acted(&actor, "jobs.cancel", "dead").await?;
+    let note = format!("by {actor}");
+    let done = api.queue.discard_dead(&filter.into(), &note).await;
+    let done = done.map_err(|e| refused(e, "changed"))?;
+    Ok(Json(DiscardedView {
+        cancelled: done.done,
         refused: done.refused,
     }))
 }
@@ -277,12 +311,20 @@ pub struct PauseView {
 #[utoipa::path(post, path = "/kinds/{kind}/pause", tag = "jobs", params(("kind" = String, Path)), responses(
     (status = 200, description = "It is paused.", body = PauseView),
     (status = 400, description = "`bad-path`"),
+    (status = 404, description = "`not-found`: there are no jobs of this kind; the answer names those there are"),
 ))]
 async fn pause(
     State(api): State<Api>,
     By(actor): By,
     InPath(kind): InPath<String>,
 ) -> Result<Json<PauseView>, Problem> {
+    if !api.queue.kinds().any(|known| known == kind) {
+        let known: Vec<&str> = api.queue.kinds().collect();
+        return Err(Problem::not_found(format!(
+            "there are no jobs of kind `{kind}`; there are {}",
+            known.join(", ")
+        )));
+    }
     let (_, batch) = acted(&actor, "jobs.pause", &kind);
     let changed = api.queue.pause(&kind, batch).await;
     let changed = changed.map_err(|e| refused(e, "changed"))?;

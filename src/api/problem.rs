@@ -5,6 +5,7 @@
 
 use std::any::Any;
 
+use alloy::primitives::Address;
 use axum::{
     http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
@@ -46,6 +47,9 @@ pub struct ProblemSchema {
     transaction: Option<Uuid>,
     /// With `transaction-settled`: the state that the transaction is in.
     state: Option<TransactionState>,
+    /// With `no-key`: the key that the node has not.
+    #[schema(value_type = Option<String>)]
+    signer: Option<Address>,
     /// With `item-invalid`: all of them.
     mistakes: Option<Vec<Mistake>>,
 }
@@ -230,6 +234,9 @@ impl From<ReplaceError> for Problem {
             ReplaceError::Settled { state, .. } => {
                 Self::new(StatusCode::CONFLICT, "transaction-settled", detail)
                     .with("state", state.as_str())
+            }
+            ReplaceError::OtherKey { signer, .. } => {
+                Self::new(StatusCode::CONFLICT, "no-key", detail).with("signer", json!(signer))
             }
             ReplaceError::Stuck(_) => Self::new(StatusCode::CONFLICT, "not-replaced", detail),
             ReplaceError::Chain(_) => {

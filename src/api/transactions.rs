@@ -9,6 +9,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -19,9 +20,10 @@ use super::{
     page::{Page, PageParams, page},
 };
 use crate::{
+    access::{self, Actor},
     base::Span,
-    chain::{Transaction, TransactionState},
-    store::{Query, Record},
+    chain::{Sender, Transaction, TransactionState},
+    store::{Batch, Query, Record},
 };
 
 pub fn routes() -> OpenApiRouter<Api> {
@@ -32,7 +34,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(cancel))
 }
 
-/// A transaction of the node's signer.
+/// A transaction of the node's: its signer's, or the owner's.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TransactionView {
     pub id: Uuid,
@@ -209,7 +211,7 @@ async fn get(
     (status = 202, description = "The better offer is on its way.", body = TransactionView),
     (status = 400, description = "`bad-path`"),
     (status = 404, description = "`not-found`"),
-    (status = 409, description = "`transaction-settled` (see `state`), `not-replaced`"),
+    (status = 409, description = "`transaction-settled` (see `state`), `not-replaced`, `no-key` (see `signer`)"),
     (status = 503, description = "`chain-unavailable`"),
 ))]
 async fn bump(
@@ -217,8 +219,9 @@ async fn bump(
     By(actor): By,
     InPath(id): InPath<Uuid>,
 ) -> Result<(StatusCode, Json<TransactionView>), Problem> {
-    let sent = api.deals.sender.bump(id).await?;
-    api.acted(&actor, "transaction.bump", &id.to_string())
+    let sender = sender_of(&api, id).await?;
+    let sent = sender
+        .bump(id, audit(&actor, "transaction.bump", id))
         .await?;
     Ok((StatusCode::ACCEPTED, Json(sent.into())))
 }
@@ -230,7 +233,7 @@ async fn bump(
     (status = 202, description = "The replacement is on its way.", body = TransactionView),
     (status = 400, description = "`bad-path`"),
     (status = 404, description = "`not-found`"),
-    (status = 409, description = "`transaction-settled` (see `state`), `not-replaced`"),
+    (status = 409, description = "`transaction-settled` (see `state`), `not-replaced`, `no-key` (see `signer`)"),
     (status = 503, description = "`chain-unavailable`"),
 ))]
 async fn cancel(
@@ -238,10 +241,26 @@ async fn cancel(
     By(actor): By,
     InPath(id): InPath<Uuid>,
 ) -> Result<(StatusCode, Json<TransactionView>), Problem> {
-    let sent = api.deals.sender.cancel(id).await?;
-    api.acted(&actor, "transaction.cancel", &id.to_string())
+    let sender = sender_of(&api, id).await?;
+    let sent = sender
+        .cancel(id, audit(&actor, "transaction.cancel", id))
         .await?;
     Ok((StatusCode::ACCEPTED, Json(sent.into())))
+}
+
+/// The sender of the key that signed it: the owner's sends, too. If the node has neither key, the error is the
+/// sender's to make.
+async fn sender_of(api: &Api, id: Uuid) -> Result<Sender, Problem> {
+    let signer = find(api, id).await?.signer;
+    let owner = api.registrar.as_ref().map(|r| &r.sender);
+    let theirs = owner.filter(|sender| sender.address() == signer);
+    Ok(theirs.unwrap_or(&api.deals.sender).clone())
+}
+
+fn audit(actor: &Actor, action: &str, id: Uuid) -> Batch {
+    let mut batch = Batch::new();
+    access::acted(&mut batch, actor, action, &id.to_string(), json!({}));
+    batch
 }
 
 pub async fn find(api: &Api, id: Uuid) -> Result<Transaction, Problem> {

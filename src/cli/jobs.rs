@@ -45,9 +45,15 @@ pub enum Command {
         #[command(flatten)]
         node: Target,
     },
-    /// Cancel a job that waits.
+    /// Cancel a job that waits or is dead, or all the dead ones.
     Cancel {
-        id: Uuid,
+        #[arg(required_unless_present = "dead")]
+        id: Option<Uuid>,
+        /// The dead jobs that the filter keeps; without one, all of them.
+        #[arg(long, conflicts_with = "id")]
+        dead: bool,
+        #[command(flatten)]
+        filter: Filter,
         #[command(flatten)]
         node: Target,
     },
@@ -70,7 +76,7 @@ pub enum Command {
         #[command(flatten)]
         node: Target,
     },
-    /// What runs, what may run, and what is stored.
+    /// What runs, what may run, what is stored, and when recurring jobs come next.
     Stats {
         #[command(flatten)]
         node: Target,
@@ -196,11 +202,27 @@ pub async fn run(command: Command) -> Result<(), Failure> {
             let path = format!("{PATH}/retry{}", filter.query()?);
             print(node.connect()?.post(&path, &nothing).await?)
         }
-        Command::Cancel { id, node } => print(
-            node.connect()?
-                .post(&format!("{PATH}/{id}/cancel"), &nothing)
-                .await?,
-        ),
+        Command::Cancel {
+            id: Some(id),
+            filter,
+            node,
+            ..
+        } => {
+            if !filter.is_empty() {
+                return Err(Failure::new("a filter goes with --dead, not with a job"));
+            }
+            let path = format!("{PATH}/{id}/cancel");
+            print(node.connect()?.post(&path, &nothing).await?)
+        }
+        Command::Cancel {
+            id: None,
+            filter,
+            node,
+            ..
+        } => {
+            let path = format!("{PATH}/cancel{}", filter.query()?);
+            print(node.connect()?.post(&path, &nothing).await?)
+        }
         Command::Pause { kind, node } => turn(node, &kind, "pause").await,
         Command::Resume { kind, node } => turn(node, &kind, "resume").await,
         Command::Stats { node } => print(node.connect()?.get(&format!("{PATH}/stats")).await?),

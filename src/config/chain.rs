@@ -46,9 +46,10 @@ pub struct Chain {
     pub rpc_timeout: Span,
     /// With several endpoints: one that is more than so many blocks behind another is not gone by.
     pub max_lag: u64,
-    /// Most ever offered per gas, in gwei, base fee and tip together.
+    /// Most ever offered per gas, in gwei, base fee and tip together. First offers stay a fifth below, so
+    /// that a stuck transaction can still be replaced.
     pub max_fee_gwei: u64,
-    /// Most ever offered as tip per gas, in gwei.
+    /// Most ever offered as tip per gas, in gwei, replacements included. First offers stay a fifth below.
     pub max_tip_gwei: u64,
     /// Added to the estimate of a transaction's gas, in percent. Generous, since the state may change before
     /// it is mined (a second claim needs a quarter more than the first), and what is not used costs nothing.
@@ -179,10 +180,10 @@ impl Chain {
             "at least 1",
         );
         problems.check(
-            self.max_tip_gwei <= self.max_fee_gwei,
+            (1..=self.max_fee_gwei).contains(&self.max_tip_gwei),
             "chain.max_tip_gwei",
-            format!("{} is above chain.max_fee_gwei", self.max_tip_gwei),
-            "at most chain.max_fee_gwei",
+            format!("{} leaves no room for an offer", self.max_tip_gwei),
+            "1 to chain.max_fee_gwei (a replacement must offer a higher tip, too)",
         );
         problems.check(
             self.gas_margin_percent <= 400,

@@ -24,10 +24,13 @@ pub enum Durability {
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
     pub durability: Durability,
-    /// Done, cancelled and expired jobs are dropped after this; dead ones stay until somebody decides.
+    /// Done, cancelled and expired jobs are dropped after this.
     pub keep_finished: Span,
     /// At most so many finished jobs are kept, whatever their age.
     pub keep_finished_count: u64,
+    /// Dead jobs stay until somebody retries or cancels them, but at most so many: then the longest dead is dropped
+    /// for every new one, and that is named as degraded.
+    pub keep_dead_count: u64,
     pub keep_events: Span,
     /// At most so many events are kept, whatever their age.
     pub keep_events_count: u64,
@@ -46,6 +49,7 @@ impl Default for Store {
             durability: Durability::Power,
             keep_finished: Span::secs(3_600),
             keep_finished_count: 10_000,
+            keep_dead_count: 10_000,
             keep_events: Span::secs(7 * 24 * 3_600),
             keep_events_count: 250_000,
             blob_threshold: MAX_BLOB_THRESHOLD,
@@ -67,6 +71,12 @@ impl Store {
             "store.cache_mb",
             format_args!("{} MiB", self.cache_mb),
             "1 to 65536",
+        );
+        problems.check(
+            self.keep_dead_count >= 1,
+            "store.keep_dead_count",
+            self.keep_dead_count,
+            "1 or more",
         );
         problems.check(
             self.keep_events_count >= 1_000,

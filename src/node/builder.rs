@@ -194,6 +194,9 @@ impl NodeBuilder {
                 sender,
             }
         });
+        let mut keys = vec![sender.address()];
+        keys.extend(registrar.as_ref().map(Registrar::owner));
+        sender.inherit(keys);
         let deals = Deals {
             store: store.clone(),
             clock: clock.clone(),

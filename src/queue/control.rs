@@ -13,6 +13,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::MutexGuard;
 
 use super::{Inner, Queue};
 use crate::store::{
@@ -59,10 +60,10 @@ pub struct JobPage {
     pub next: Option<JobId>,
 }
 
-/// What became of many jobs that were to be sent off again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Retried {
-    pub retried: usize,
+/// What became of many jobs that somebody decided about at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Many {
+    pub done: usize,
     /// Another unfinished job has their key, or they changed meanwhile.
     pub refused: usize,
 }
@@ -81,6 +82,10 @@ impl Record for PausedKind {
         self.kind.clone()
     }
 }
+
+/// Whether the paused kinds were read back from the store.
+#[derive(Debug, Default)]
+pub(super) struct Recalled(bool);
 
 /// A page of jobs after an id.
 pub async fn find(
@@ -145,21 +150,33 @@ impl Queue {
     }
 
     /// [`Queue::retry`] for every job that is dead when its turn comes and that the filter keeps.
-    pub async fn retry_dead(&self, filter: &JobFilter, note: &str) -> Result<Retried, CommitError> {
+    pub async fn retry_dead(&self, filter: &JobFilter, note: &str) -> Result<Many, CommitError> {
+        self.each_dead(filter, |id| self.retry(id, note, Batch::new()))
+            .await
+    }
+
+    async fn each_dead<F>(
+        &self,
+        filter: &JobFilter,
+        step: impl Fn(JobId) -> F,
+    ) -> Result<Many, CommitError>
+    where
+        F: Future<Output = Result<(), CommitError>>,
+    {
         let filter = JobFilter {
             state: Some(JobState::Dead),
             ..filter.clone()
         };
-        let mut sum = Retried::default();
+        let mut sum = Many::default();
         let mut after = None;
         loop {
             let page = self.find(&filter, after, READ_AT_ONCE).await?;
             let ids: Vec<JobId> = page.jobs.iter().map(|job| job.id).collect();
-            let each = ids.into_iter().map(|id| self.retry(id, note, Batch::new()));
+            let each = ids.into_iter().map(&step);
             let mut done = stream::iter(each).buffer_unordered(AT_ONCE);
             while let Some(outcome) = done.next().await {
                 match outcome {
-                    Ok(()) => sum.retried += 1,
+                    Ok(()) => sum.done += 1,
                     Err(CommitError::Refused(_)) => sum.refused += 1,
                     Err(e) => return Err(e),
                 }
@@ -171,20 +188,43 @@ impl Queue {
         }
     }
 
-    /// A job that waits will not run. The batch goes into the same commit.
+    /// A job that waits will not run; a dead one is given up, and dropped in time as others that are over. The batch
+    /// goes into the same commit.
     ///
     /// # Errors
-    /// Refused for a job that runs or has finished.
+    /// Refused for a job that runs, or is done, cancelled or expired.
     pub async fn cancel(&self, job: JobId, note: &str, mut with: Batch) -> Result<(), CommitError> {
         let note = note.to_owned();
         with.job(JobOp::Cancel { job, note });
         self.0.store.commit(with).await.map(drop)
     }
 
-    /// No job of this kind starts any more, until [`Queue::resume`]. Answers whether that is new. The batch goes
-    /// into the same commit.
+    /// [`Queue::cancel`] for every job that is dead when its turn comes and that the filter keeps.
+    pub async fn discard_dead(&self, filter: &JobFilter, note: &str) -> Result<Many, CommitError> {
+        self.each_dead(filter, |id| self.cancel(id, note, Batch::new()))
+            .await
+    }
+
+    /// The kinds that have a handler.
+    pub fn kinds(&self) -> impl Iterator<Item = &str> {
+        self.0.kinds.keys().map(String::as_str)
+    }
+
+    /// No job of this kind starts any more once this has answered, until [`Queue::resume`]. Answers whether that is
+    /// new. The batch goes into the same commit.
+    ///
+    /// # Errors
+    /// A kind that has no handler.
     pub async fn pause(&self, kind: &str, mut with: Batch) -> Result<bool, CommitError> {
-        let _turn = self.0.turning.lock().await;
+        if !self.0.kinds.contains_key(kind) {
+            let known: Vec<&str> = self.kinds().collect();
+            let why = format!(
+                "there are no jobs of kind `{kind}`; there are {}",
+                known.join(", ")
+            );
+            return Err(StoreError::Misuse(why).into());
+        }
+        let _turn = self.0.recalled().await?;
         if self.0.is_paused(kind) {
             return Ok(false);
         }
@@ -195,12 +235,14 @@ impl Queue {
         with.event("queue.paused", kind, json!({}));
         self.0.store.commit(with).await?;
         self.0.set_paused(kind, true);
+        // A look that did not see it yet may be leasing still.
+        drop(self.0.leasing.lock().await);
         Ok(true)
     }
 
     /// Jobs of this kind start again. Answers whether it was paused.
     pub async fn resume(&self, kind: &str, mut with: Batch) -> Result<bool, CommitError> {
-        let _turn = self.0.turning.lock().await;
+        let _turn = self.0.recalled().await?;
         if !self.0.is_paused(kind) {
             return Ok(false);
         }
@@ -213,14 +255,18 @@ impl Queue {
 }
 
 impl Inner {
-    /// Reads back which kinds are paused.
-    pub(super) async fn recall_paused(&self) -> Result<(), StoreError> {
-        let _turn = self.turning.lock().await;
+    /// The right to turn a kind, once it is known which are paused. The first to ask reads them back.
+    pub(super) async fn recalled(&self) -> Result<MutexGuard<'_, Recalled>, StoreError> {
+        let mut turn = self.turning.lock().await;
+        if turn.0 {
+            return Ok(turn);
+        }
         let query = Query::all(PausedKind::TABLE, usize::MAX);
         let rows = fetch_all::<PausedKind>(&*self.store, query).await?;
         let kinds: BTreeSet<String> = rows.into_iter().map(|r| r.value.kind).collect();
         *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = kinds;
-        Ok(())
+        turn.0 = true;
+        Ok(turn)
     }
 
     pub(super) fn is_paused(&self, kind: &str) -> bool {

@@ -16,7 +16,7 @@ mod runner;
 mod work;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -26,14 +26,14 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use control::{JobFilter, JobPage, Retried, find};
-pub use recurring::{Recurring, Schedule, ScheduleError};
+pub use control::{JobFilter, JobPage, Many, find};
+pub use recurring::{Recurring, Schedule, ScheduleError, Tick};
 
 use self::rate::Bucket;
 use crate::{
     base::Clock,
     config,
-    store::{Batch, CommitError, Due, Enqueued, Job, JobId, NewJob, SharedStore},
+    store::{Batch, CommitError, Due, Enqueued, Job, NewJob, SharedStore},
     telemetry::{Policy, Tasks},
 };
 use utoipa::ToSchema;
@@ -98,13 +98,15 @@ struct Inner {
     clock: Clock,
     tasks: Tasks,
     kinds: BTreeMap<String, Kind>,
+    recurring: Vec<Recurring>,
     total: usize,
     lease: Duration,
-    /// Jobs in our hands by kind. Outlives a restart of the runner.
-    running: Mutex<HashMap<JobId, String>>,
-    /// Kinds of which nothing is started. `turning` is held while one is turned and committed.
+    /// Outlives a restart of the runner.
+    running: Mutex<work::Running>,
+    /// Kinds of which nothing is started. `turning` is held while one is turned and committed, and tells whether they
+    /// were read back from the store.
     paused: Mutex<BTreeSet<String>>,
-    turning: tokio::sync::Mutex<()>,
+    turning: tokio::sync::Mutex<control::Recalled>,
     /// What may start how fast, for kinds with a rate.
     rates: Mutex<BTreeMap<String, Bucket>>,
     /// Changes whenever a job leaves our hands, or a kind is resumed.
@@ -154,6 +156,7 @@ impl Builder {
             clock: self.clock,
             tasks: self.tasks.clone(),
             kinds: self.kinds,
+            recurring: self.recurring,
             total: self.config.total.unwrap_or(sum),
             lease: self.config.lease.0,
             running: Mutex::default(),
@@ -169,9 +172,9 @@ impl Builder {
         self.tasks.spawn("queue", Policy::default(), move |beat| {
             runner::run(inner.clone(), beat)
         });
-        if !self.recurring.is_empty() {
-            let (inner, recurring) = (queue.0.clone(), Arc::new(self.recurring));
-            let body = move |beat| recurring::run(inner.clone(), recurring.clone(), beat);
+        if !queue.0.recurring.is_empty() {
+            let inner = queue.0.clone();
+            let body = move |beat| recurring::run(inner.clone(), beat);
             self.tasks.spawn("recurring", Policy::default(), body);
         }
         queue
@@ -265,11 +268,7 @@ impl Inner {
 
     fn by_kind(&self) -> BTreeMap<String, usize> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut counts = BTreeMap::new();
-        for kind in running.values() {
-            *counts.entry(kind.clone()).or_insert(0) += 1;
-        }
-        counts
+        running.by_kind()
     }
 
     /// Done once no job is in our hands.

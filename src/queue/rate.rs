@@ -35,10 +35,14 @@ impl Bucket {
 
     /// Whole tokens that are there.
     pub fn room(&mut self, now: Instant) -> usize {
+        self.fill(now);
+        usize::try_from(self.level / self.token()).unwrap_or(usize::MAX)
+    }
+
+    fn fill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.filled).as_nanos();
         self.filled = now;
         self.level = (self.level + passed * u128::from(self.rate.jobs)).min(self.top());
-        usize::try_from(self.level / self.token()).unwrap_or(usize::MAX)
     }
 
     pub fn take(&mut self, jobs: usize) {
@@ -46,7 +50,8 @@ impl Bucket {
     }
 
     /// How long until the next whole token; zero if one is there.
-    pub fn wait(&self) -> Duration {
+    pub fn wait(&mut self, now: Instant) -> Duration {
+        self.fill(now);
         let missing = self.token().saturating_sub(self.level);
         let nanos = missing.div_ceil(u128::from(self.rate.jobs.max(1)));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -71,13 +76,13 @@ mod tests {
         assert_eq!(bucket.room(start), 3);
         bucket.take(3);
         assert_eq!(
-            (bucket.room(start), bucket.wait()),
+            (bucket.room(start), bucket.wait(start)),
             (0, Duration::from_millis(100))
         );
         assert_eq!(bucket.room(at(99)), 0);
-        assert_eq!(bucket.wait(), Duration::from_millis(1));
+        assert_eq!(bucket.wait(at(99)), Duration::from_millis(1));
         assert_eq!(bucket.room(at(100)), 1);
-        assert_eq!(bucket.wait(), Duration::ZERO);
+        assert_eq!(bucket.wait(at(100)), Duration::ZERO);
         assert_eq!(bucket.room(at(60_000)), 3);
         // A clock of the machine that stands still or goes back brings nothing.
         bucket.take(3);

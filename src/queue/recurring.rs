@@ -2,16 +2,19 @@
 //!
 //! Promise: one job per tick; ticks that passed while the node was down, or while the job of an earlier tick is
 //! still unfinished, are one run. The next tick and the job of this one are one commit, so a kill between
-//! them neither loses nor doubles a run. A schedule that was changed starts afresh from now.
+//! them neither loses nor doubles a run. A schedule that was changed starts afresh from now. A clock that is set back
+//! delays a job by no more than two of its steps, and gives a tick that came already again only if it is two steps
+//! or more ahead again.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::Inner;
+use super::{Inner, Queue};
 use crate::{
-    store::{Batch, CommitError, NewJob, Record, StoreError, fetch},
+    store::{Batch, CommitError, Due, NewJob, Record, StoreError, fetch},
     telemetry::{Beat, TaskError},
 };
 
@@ -86,7 +89,7 @@ impl Schedule {
                     .and_then(|steps| interval.checked_mul(steps))
                     .and_then(|by| SignedDuration::try_from(by).ok())
                     .and_then(|by| last.checked_add(by).ok())
-                    // Asleep for ages: from here on.
+                    // More steps than can be counted: in step from here on.
                     .unwrap_or_else(|| now.checked_add(*interval).unwrap_or(Timestamp::MAX))
             }
         }
@@ -106,8 +109,54 @@ pub struct Recurring {
     /// Unique in the node; the jobs' key is `recurring:name`.
     pub name: String,
     pub schedule: Schedule,
-    /// The job of every tick; its key and due time are set here.
+    /// The job of every tick. Its key, due time and deadline are set by the tick, whatever stands here.
     pub job: NewJob,
+    /// Not started, nor tried again, so long after its tick came. `None`: whenever there is room.
+    pub within: Option<Duration>,
+}
+
+impl Recurring {
+    /// Without a deadline.
+    pub fn new(name: impl Into<String>, schedule: Schedule, job: NewJob) -> Self {
+        Self {
+            name: name.into(),
+            schedule,
+            job,
+            within: None,
+        }
+    }
+
+    pub fn within(mut self, time: Duration) -> Self {
+        self.within = Some(time);
+        self
+    }
+
+    /// The job of a tick that came at `now`.
+    fn due(&self, now: Timestamp) -> NewJob {
+        let deadline = self.within.map(|time| {
+            SignedDuration::try_from(time)
+                .ok()
+                .and_then(|by| now.checked_add(by).ok())
+                .unwrap_or(Timestamp::MAX)
+        });
+        NewJob {
+            key: format!("recurring:{}", self.name),
+            due: Due::Now,
+            deadline,
+            ..self.job.clone()
+        }
+    }
+}
+
+/// A recurring job and when it comes next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Tick {
+    pub name: String,
+    pub kind: String,
+    /// `every` and an interval, or a cron expression.
+    pub schedule: String,
+    /// Not there before the queue has looked for the first time.
+    pub next: Option<Timestamp>,
 }
 
 /// When it is due next.
@@ -126,15 +175,31 @@ impl Record for NextTick {
     }
 }
 
-pub(super) async fn run(
-    inner: Arc<Inner>,
-    jobs: Arc<Vec<Recurring>>,
-    beat: Beat,
-) -> Result<(), TaskError> {
+impl Queue {
+    /// The recurring jobs and their next ticks.
+    pub async fn recurring(&self) -> Result<Vec<Tick>, StoreError> {
+        let mut ticks = Vec::with_capacity(self.0.recurring.len());
+        for job in &self.0.recurring {
+            let known = fetch::<NextTick>(&*self.0.store, &job.name).await?;
+            let schedule = job.schedule.text();
+            ticks.push(Tick {
+                name: job.name.clone(),
+                kind: job.job.kind.clone(),
+                next: known
+                    .filter(|known| known.value.schedule == schedule)
+                    .map(|known| known.value.next),
+                schedule,
+            });
+        }
+        Ok(ticks)
+    }
+}
+
+pub(super) async fn run(inner: Arc<Inner>, beat: Beat) -> Result<(), TaskError> {
     loop {
         beat.tick();
         let mut soonest = LOOK;
-        for job in jobs.iter() {
+        for job in &inner.recurring {
             let next = match tick(&inner, job).await {
                 Err(CommitError::Store(StoreError::Closed)) if beat.is_stopping() => return Ok(()),
                 // Another replica was first.
@@ -168,22 +233,27 @@ async fn tick(inner: &Inner, job: &Recurring) -> Result<Timestamp, CommitError> 
     let schedule = job.schedule.text();
     let known = fetch::<NextTick>(&*inner.store, &job.name).await?;
     let mut batch = Batch::new();
-    let last = match &known {
+    let next = match &known {
         Some(known) if known.value.schedule == schedule => {
-            if known.value.next > now {
-                return Ok(known.value.next);
+            let next = known.value.next;
+            if next > now {
+                let soonest = job.schedule.next(None, now);
+                if next <= job.schedule.next(None, soonest) {
+                    return Ok(next);
+                }
+                // It was reckoned by a clock that ran ahead and was set back since.
+                soonest
+            } else {
+                batch.enqueue(job.due(now));
+                job.schedule.next(Some(next), now)
             }
-            let mut due = job.job.clone();
-            due.key = format!("recurring:{}", job.name);
-            batch.enqueue(due);
-            Some(known.value.next)
         }
-        _ => None,
+        _ => job.schedule.next(None, now),
     };
     let next = NextTick {
         name: job.name.clone(),
         schedule,
-        next: job.schedule.next(last, now),
+        next,
     };
     match known {
         Some(known) => batch.update(&next, known.version)?,

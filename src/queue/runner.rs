@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Inner, rate::Bucket, work};
+use super::{Inner, work};
 use crate::{
     base::Timestamp,
     store::{Batch, JobOp, LeaseRequest, StoreError},
@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) async fn run(inner: Arc<Inner>, beat: Beat) -> Result<(), TaskError> {
     let mut marks = inner.store.watch();
     let mut left = inner.left.subscribe();
-    inner.recall_paused().await?;
+    drop(inner.recalled().await?);
     loop {
         beat.tick();
         marks.borrow_and_update();
@@ -85,9 +85,15 @@ impl Inner {
 
     /// When a kind that waits for its rate may go on.
     fn next_token(&self) -> Duration {
-        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        let waits = rates.values().map(Bucket::wait).filter(|w| !w.is_zero());
-        waits.min().unwrap_or(Duration::MAX)
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        rates
+            .iter_mut()
+            .filter(|(kind, _)| self.kinds.contains_key(*kind) && !self.is_paused(kind))
+            .map(|(_, bucket)| bucket.wait(now))
+            .filter(|wait| !wait.is_zero())
+            .min()
+            .unwrap_or(Duration::MAX)
     }
 }
 
@@ -130,7 +136,7 @@ async fn look(inner: &Arc<Inner>, beat: &Beat) -> Result<Round, StoreError> {
         wanted,
         total,
         owner: inner.store.id().to_string(),
-        until: inner.lease_end(),
+        lease: inner.lease,
     };
     let leased = beat.wait("the store", inner.store.lease(request)).await?;
     if leased.jobs.is_empty() {
@@ -147,12 +153,7 @@ async fn look(inner: &Arc<Inner>, beat: &Beat) -> Result<Round, StoreError> {
             let _ = inner.store.commit(batch).await;
             continue;
         };
-        inner
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(job.id, job.spec.kind.clone());
-        let hand = work::InHand::new(inner.clone(), job.id);
+        let hand = work::InHand::new(inner.clone(), &job);
         inner
             .tasks
             .once("job", work::run(hand, kind.handler.clone(), job));

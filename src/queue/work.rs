@@ -1,6 +1,7 @@
 //! One job in a worker's hands: run under a heartbeat, then settled in one commit.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -9,23 +10,71 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Handler, Inner, JobContext, Outcome};
 use crate::{
-    base::Timestamp,
-    store::{Batch, CommitError, Job, JobId, JobOp, JobState, Lease, Precondition, StoreError},
+    store::{Batch, CommitError, Job, JobOp, JobState, Lease, Precondition, StoreError},
     telemetry::caught,
 };
 
 /// How long a handler that was told to stop may take to do so before it is dropped.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Jobs in our hands. By lease, since a job may be leased again while the hand that lost it still holds on: then both
+/// take a place until the older one lets go.
+#[derive(Default)]
+pub(super) struct Running(BTreeMap<Lease, Run>);
+
+struct Run {
+    kind: String,
+    lost: CancellationToken,
+}
+
+impl Running {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn by_kind(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for run in self.0.values() {
+            *counts.entry(run.kind.clone()).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    /// Older runs of the same job are told that they lost it.
+    fn take(&mut self, lease: Lease, kind: &str) -> CancellationToken {
+        let first = Lease { epoch: 0, ..lease };
+        for older in self.0.range(first..lease) {
+            older.1.lost.cancel();
+        }
+        let lost = CancellationToken::new();
+        let kind = kind.to_owned();
+        self.0.insert(
+            lease,
+            Run {
+                kind,
+                lost: lost.clone(),
+            },
+        );
+        lost
+    }
+}
+
 /// The job's place among the running ones, given up however the work ends.
 pub(super) struct InHand {
     inner: Arc<Inner>,
-    job: JobId,
+    lease: Lease,
+    lost: CancellationToken,
 }
 
 impl InHand {
-    pub(super) fn new(inner: Arc<Inner>, job: JobId) -> Self {
-        Self { inner, job }
+    pub(super) fn new(inner: Arc<Inner>, job: &Job) -> Self {
+        let lease = job.lease();
+        let lost = inner
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(lease, &job.spec.kind);
+        Self { inner, lease, lost }
     }
 }
 
@@ -35,19 +84,9 @@ impl Drop for InHand {
             .running
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.job);
+            .0
+            .remove(&self.lease);
         self.inner.left.send_modify(|n| *n += 1);
-    }
-}
-
-impl Inner {
-    /// Until when a lease taken or extended now holds.
-    pub(super) fn lease_end(&self) -> Timestamp {
-        let now = self.clock.now();
-        jiff::SignedDuration::try_from(self.lease)
-            .ok()
-            .and_then(|by| now.checked_add(by).ok())
-            .unwrap_or(now)
     }
 }
 
@@ -62,7 +101,7 @@ enum End {
 
 pub(super) async fn run(hand: InHand, handler: Arc<dyn Handler>, job: Job) {
     let inner = &hand.inner;
-    let lost = CancellationToken::new();
+    let lost = hand.lost.clone();
     let context = JobContext { lost: lost.clone() };
     let end = {
         let work = caught(handler.run(&job, &context));
@@ -70,6 +109,7 @@ pub(super) async fn run(hand: InHand, handler: Arc<dyn Handler>, job: Job) {
         let why = tokio::select! {
             outcome = &mut work => End::Said(said(outcome)),
             () = heartbeat(inner, job.lease()) => End::Lost,
+            () = lost.cancelled() => End::Lost,
             () = inner.grace_over.cancelled() => End::Returned,
         };
         if matches!(why, End::Said(_)) {
@@ -95,8 +135,8 @@ fn said(outcome: Result<Outcome, String>) -> Outcome {
 async fn heartbeat(inner: &Inner, lease: Lease) {
     loop {
         tokio::time::sleep(inner.lease / 3).await;
-        let until = inner.lease_end();
-        match step(inner, JobOp::Extend { lease, until }).await {
+        let by = inner.lease;
+        match step(inner, JobOp::Extend { lease, by }).await {
             Ok(()) => {}
             Err(e) => {
                 tracing::warn!(job = %lease.job, error = %e, "a lease was lost");

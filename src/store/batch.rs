@@ -1,6 +1,6 @@
 //! A batch: everything that follows from one fact, committed whole or not at all.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -50,10 +50,11 @@ pub enum RecordOp {
 pub enum JobOp {
     /// Skipped when an unfinished job holds the key.
     Enqueue(NewJob),
-    /// The heartbeat: the lease holds until `until`.
+    /// The heartbeat: the lease holds for so long from when the store takes this in. A commit that waited (for a
+    /// slow disk, for a backup) is worth no less.
     Extend {
         lease: Lease,
-        until: jiff::Timestamp,
+        by: Duration,
     },
     Finish(Lease),
     /// Counts the attempt; retries after the backoff, or is dead when attempts are used up or `last` is set.
@@ -70,7 +71,7 @@ pub enum JobOp {
     },
     /// Ready again at once, without counting the attempt (draining).
     HandBack(Lease),
-    /// Refused for a leased or finished job.
+    /// Refused for a leased job, and for a finished one unless it is dead.
     Cancel {
         job: JobId,
         note: String,

@@ -1,6 +1,6 @@
 //! The job row: what is to be done, when, how often it was tried and what came of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -115,16 +115,16 @@ pub struct Job {
     pub attempts: u32,
     /// Grows with every lease; the fence against a worker that lost its lease.
     pub epoch: u64,
-    /// While leased: whose it is and until when.
+    /// While leased: whose it is and until when, by the store's steady clock ([`crate::base::Clock::steady`]).
     pub owner: Option<String>,
     pub leased_until: Option<Timestamp>,
     pub created: Timestamp,
-    /// Newest last; the oldest are dropped past a bound.
+    /// Newest last; the oldest are dropped past some 500 steps. A job as it is leased carries only the newest.
     pub history: Vec<Transition>,
 }
 
 /// Proof of a lease: what preconditions and job operations name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Lease {
     pub job: JobId,
     pub epoch: u64,
@@ -147,7 +147,8 @@ pub struct LeaseRequest {
     /// Room left in total.
     pub total: usize,
     pub owner: String,
-    pub until: Timestamp,
+    /// How long the leases hold, counted from when the store gives them.
+    pub lease: Duration,
 }
 
 /// What a worker got.

@@ -586,6 +586,18 @@ async fn the_queue_is_seen_and_steered() {
         .await
         .unwrap();
     assert_eq!(retried, json!({ "retried": 0, "refused": 0 }));
+    let given_up = machine
+        .post("/api/v1/admin/jobs/cancel?kind=deal", &json!({}))
+        .await
+        .unwrap();
+    assert_eq!(given_up, json!({ "cancelled": 0, "refused": 0 }));
+    assert_eq!(stats["recurring"], json!([]));
+    let unknown = machine
+        .post("/api/v1/admin/jobs/kinds/dael/pause", &json!({}))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(unknown.contains("there are deal, request"), "{unknown}");
     let nobody = "/api/v1/admin/jobs/00000000-0000-7000-8000-000000000000";
     for (path, status) in [
         (nobody.to_owned(), 404),

@@ -12,7 +12,7 @@ use tradewind::{
 use crate::support::{LIMIT, Stage, done, is_live, submit, until};
 
 /// A transaction that does no harm, under a key of its own.
-fn harmless(stage: &Stage, amount: u64) -> Intent {
+pub fn harmless(stage: &Stage, amount: u64) -> Intent {
     let token = stage.chain.tokens[0].address;
     let call = stage
         .contracts
@@ -299,12 +299,20 @@ async fn one_that_is_cancelled_leaves_its_nonce_to_nothing_and_enqueues_its_job(
     let job = NewJob::new("deal", "deal:test:cancelled", json!({}));
     let tx = submit(&sender, harmless(&stage, 1).on_failure(job)).await;
     let next = submit(&sender, harmless(&stage, 2)).await;
-    let bumped = sender.bump(tx.id).await.unwrap();
+    let bumped = sender.bump(tx.id, Batch::new()).await.unwrap();
     assert!(bumped.max_fee * 8 >= tx.max_fee * 9 && bumped.hashes.len() == 2);
-    let cancelled = sender.cancel(tx.id).await.unwrap();
+    let cancelled = sender.cancel(tx.id, Batch::new()).await.unwrap();
     assert!(cancelled.is_cancelling());
     // Bumped further, it is still a transfer of nothing.
-    assert!(sender.bump(tx.id).await.unwrap().cancels.len() == 2);
+    assert!(
+        sender
+            .bump(tx.id, Batch::new())
+            .await
+            .unwrap()
+            .cancels
+            .len()
+            == 2
+    );
     let listed = sender.list(Some(TransactionState::Sent), 10).await.unwrap();
     assert_eq!(
         listed.iter().map(|t| t.id).collect::<Vec<_>>(),
@@ -322,14 +330,14 @@ async fn one_that_is_cancelled_leaves_its_nonce_to_nothing_and_enqueues_its_job(
         .unwrap();
     assert_eq!(jobs.len(), 1);
     assert!(matches!(
-        sender.cancel(tx.id).await,
+        sender.cancel(tx.id, Batch::new()).await,
         Err(ReplaceError::Settled {
             state: TransactionState::Cancelled,
             ..
         })
     ));
     assert!(matches!(
-        sender.bump(ids::new_id()).await,
+        sender.bump(ids::new_id(), Batch::new()).await,
         Err(ReplaceError::Unknown(_))
     ));
     let mut states = Vec::new();

@@ -56,9 +56,8 @@ impl Stage {
         let mut config = chain.config();
         config.poll = tradewind::base::Span::millis(30);
         change(&mut config);
-        let tasks = Tasks::new(Clock::system(), Metrics::new(), Shutdown::new());
         let home = tempfile::tempdir().unwrap();
-        let store = open(&home, &tasks);
+        let (tasks, store) = Self::furniture(&home);
         let contracts = Contracts::new(&config, &tasks).unwrap();
         Self {
             chain,
@@ -75,8 +74,7 @@ impl Stage {
         self.tasks.stop().await;
         self.store.close().await.unwrap();
         drop(self.store);
-        let tasks = Tasks::new(Clock::system(), Metrics::new(), Shutdown::new());
-        let store = open(&self.home, &tasks);
+        let (tasks, store) = Self::furniture(&self.home);
         let contracts = Contracts::new(&self.config, &tasks).unwrap();
         Self {
             tasks,
@@ -84,6 +82,13 @@ impl Stage {
             contracts,
             ..self
         }
+    }
+
+    /// The loops' home, and the store of this one.
+    pub fn furniture(home: &tempfile::TempDir) -> (Tasks, SharedStore) {
+        let tasks = Tasks::new(Clock::system(), Metrics::new(), Shutdown::new());
+        let store = open(home, &tasks);
+        (tasks, store)
     }
 
     pub fn sender(&self, key: &PrivateKeySigner) -> Sender {

@@ -6,8 +6,8 @@ use serde_json::json;
 use tradewind::{
     base::Clock,
     store::{
-        Batch, CommitError, Cursor, IndexValue, Lease, NewJob, Precondition, Query, Record,
-        StoreError, fetch, fetch_all,
+        Batch, CommitError, Cursor, IndexValue, JobOp, JobState, Lease, LeaseRequest, NewJob,
+        Precondition, Query, Record, StoreError, fetch, fetch_all,
     },
 };
 
@@ -48,6 +48,7 @@ pub async fn all(fresh: impl Fn() -> Box<dyn Backend>) {
     whole_or_not_at_all(&*fresh(), &clock).await;
     rows_and_indexes(&*fresh(), &clock).await;
     cursors_and_events(&*fresh(), &clock).await;
+    retention(&*fresh()).await;
 }
 
 async fn whole_or_not_at_all(backend: &dyn Backend, clock: &Clock) {
@@ -176,4 +177,50 @@ async fn cursors_and_events(backend: &dyn Backend, clock: &Clock) {
         .map(|e| (e.number, e.subject))
         .collect();
     assert_eq!(subjects, [(3, "2".to_owned()), (4, "3".to_owned())]);
+}
+
+/// What is over is dropped in time, a little with each commit; dead jobs stay.
+async fn retention(backend: &dyn Backend) {
+    let clock = Clock::manual(Timestamp::from_second(1_700_000_000).unwrap());
+    let store = backend.open(&clock).await;
+    let mut batch = Batch::new();
+    for n in 0..40 {
+        batch.enqueue(NewJob::new("k", format!("k:{n}:x"), json!(n)));
+    }
+    store.commit(batch).await.unwrap();
+    let request = LeaseRequest {
+        wanted: [("k".to_owned(), 40)].into(),
+        total: 40,
+        owner: "w".to_owned(),
+        lease: std::time::Duration::from_secs(30),
+    };
+    let mut batch = Batch::new();
+    for (n, job) in store.lease(request).await.unwrap().jobs.iter().enumerate() {
+        let lease = job.lease();
+        batch.job(match n % 4 {
+            0 => JobOp::Fail {
+                lease,
+                error: "no".to_owned(),
+                last: true,
+            },
+            _ => JobOp::Finish(lease),
+        });
+    }
+    store.commit(batch).await.unwrap();
+    assert_eq!(store.jobs(None, None, None, 99).await.unwrap().len(), 40);
+    clock.advance(std::time::Duration::from_secs(2 * 3_600));
+    let store = backend.crash(&clock, &store).await;
+    let mut left = 40;
+    for _ in 0..100 {
+        let mut batch = Batch::new();
+        batch.event("a.b", "", json!(null));
+        store.commit(batch).await.unwrap();
+        left = store.jobs(None, None, None, 99).await.unwrap().len();
+        if left == 10 {
+            break;
+        }
+    }
+    assert_eq!(left, 10);
+    let dead = store.jobs(None, Some(JobState::Dead), None, 99).await;
+    assert_eq!(dead.unwrap().len(), 10);
 }

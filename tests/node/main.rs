@@ -14,6 +14,7 @@ mod shutdown;
 mod steering;
 mod steps;
 mod trade;
+mod transactions;
 
 use std::{path::Path, time::Duration};
 

@@ -140,7 +140,7 @@ fn child() {
                 wanted: BTreeMap::from([("k".to_owned(), 8)]),
                 total: 8,
                 owner: store.id().to_string(),
-                until: Clock::system().now() + jiff::SignedDuration::from_secs(600),
+                lease: std::time::Duration::from_secs(600),
             };
             let jobs = store.lease(request).await.unwrap().jobs;
             let ends = jobs.into_iter().map(|job| {

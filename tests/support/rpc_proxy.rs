@@ -44,6 +44,8 @@ pub enum Fault {
     Behind(u64),
     /// Only its newest block went back; what it says of single blocks is right.
     HeadBack(u64),
+    /// No receipts, though it counts the transactions.
+    NoReceipts,
     /// No logs, ever.
     LeavesLogsOut,
     /// `eth_getLogs` over more blocks than this is refused.
@@ -274,6 +276,7 @@ async fn before(shared: &Shared, fault: &Fault, method: &str, call: &mut Value) 
         (Fault::WrongChain, "eth_getBlockByNumber") => Before::Say(json!({"result": {
             "number": "0x5", "hash": format!("0x{}", "5a".repeat(32)), "timestamp": "0x1",
         }})),
+        (Fault::NoReceipts, "eth_getTransactionReceipt") => Before::Say(json!({"result": null})),
         (Fault::LeavesLogsOut, "eth_getLogs") => Before::Say(json!({"result": []})),
         (Fault::TooManyResults(most), "eth_getLogs") => {
             let at = |key: &str| number(&call["params"][0][key]);
@@ -306,6 +309,14 @@ async fn before(shared: &Shared, fault: &Fault, method: &str, call: &mut Value) 
             }
             if number(&filter["toBlock"]) > head {
                 filter["toBlock"] = json!(format!("{head:#x}"));
+            }
+            Before::Pass
+        }
+        (Fault::Behind(by), "eth_getTransactionReceipt") => {
+            let head = head(shared).await.saturating_sub(*by);
+            let answer = forward(shared, &json!([call])).await.unwrap_or_default();
+            if number(&answer[0]["result"]["blockNumber"]) > head {
+                return Before::Say(json!({"result": null}));
             }
             Before::Pass
         }

@@ -155,8 +155,8 @@ impl Rpc {
         self.first(questions).await.map(|told| told.answers)
     }
 
-    /// The answers of the first endpoint that has any.
-    async fn first(&self, questions: &[Question]) -> Result<Told, ChainError> {
+    /// The answers of the first endpoint that has any, and which one that is.
+    pub async fn first(&self, questions: &[Question]) -> Result<Told, ChainError> {
         let mut last = None;
         for n in self.in_order() {
             let endpoint = &self.0.endpoints[n];

@@ -5,7 +5,6 @@
 
 use std::{sync::PoisonError, time::Duration};
 
-use alloy::primitives::U64;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -48,28 +47,22 @@ impl Inner {
         }
     }
 
-    /// With nothing on its way: has somebody else sent with the key?
-    pub(super) async fn look_for_foreign(&self) -> Result<(), String> {
-        let signer = self.signer.address();
-        let mut synced = self.turn.lock().await;
-        let ledger = fetch::<NonceLedger>(&*self.store, &signer.to_string())
-            .await
-            .map_err(|e| e.to_string())?;
-        let Some(ledger) = ledger.filter(|_| *synced) else {
-            return Ok(());
-        };
-        let count: U64 = self
-            .contracts
-            .rpc()
-            .ask("eth_getTransactionCount", json!([signer, "latest"]))
-            .await
-            .map_err(|e| e.to_string())?;
-        let count: u64 = count.to();
-        if count > ledger.value.next {
-            self.ledger(&mut synced, count)
-                .await
-                .map_err(|e| e.to_string())?;
+    /// Has somebody else sent with the key? `mined` is the chain's count.
+    pub(super) async fn compare(&self, mined: u64) -> Result<(), String> {
+        // Read after the chain was asked: whatever of ours was mined by then is in it.
+        let next = self.next_nonce().await?;
+        if next.is_some_and(|next| next < mined) {
+            let mut synced = self.turn.lock().await;
+            let stepped = self.ledger(&mut synced, mined).await;
+            stepped.map_err(|e| e.to_string())?;
         }
         Ok(())
+    }
+
+    /// By the ledger; `None` before the key's first transaction.
+    pub(super) async fn next_nonce(&self) -> Result<Option<u64>, String> {
+        let key = self.signer.address().to_string();
+        let ledger = fetch::<NonceLedger>(&*self.store, &key).await;
+        Ok(ledger.map_err(|e| e.to_string())?.map(|l| l.value.next))
     }
 }

@@ -24,7 +24,8 @@ pub enum TransactionState {
     Confirmed,
     /// In a block, and the contract refused it.
     Reverted,
-    /// Its nonce was used by a transaction that is not in this journal.
+    /// Its nonce was used by a transaction that is not in this journal; or the node no longer has its key,
+    /// and it was not mined.
     Lost,
     /// Its nonce was used, on request, by a transfer of nothing to ourselves.
     Cancelled,
@@ -68,6 +69,11 @@ impl TransactionState {
     /// It took effect, as far as is known.
     pub fn succeeded(self) -> bool {
         matches!(self, Self::Mined | Self::Confirmed)
+    }
+
+    /// It is over, and did not take effect.
+    pub fn failed(self) -> bool {
+        matches!(self, Self::Reverted | Self::Lost | Self::Cancelled)
     }
 
     /// Nothing is waited for any more (a reorganisation aside).
@@ -123,6 +129,15 @@ impl Transaction {
     /// It was asked to be cancelled: from then on its replacements are transfers of nothing.
     pub fn is_cancelling(&self) -> bool {
         !self.cancels.is_empty()
+    }
+
+    /// Its end is undone: the newest bytes are on their way again.
+    pub(super) fn send_again(&mut self) {
+        self.state = TransactionState::Sent;
+        self.hash = self.hashes.last().copied().unwrap_or(self.hash);
+        self.block = None;
+        self.gas_used = None;
+        self.error = None;
     }
 
     /// What events tell of it.

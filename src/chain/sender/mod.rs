@@ -6,28 +6,37 @@
 //! it is mined or its nonce is proven lost. However it ends, the row says so in the commit that enqueues
 //! the intent's `on_failure` job, if the end is not a success.
 //!
+//! Within the reorganisation horizon an end is looked at again, and one that was undone is on its way again.
+//!
 //! Assumes that no other program sends with this key. One that does is noticed by the chain's count of
-//! transactions and named (`signer <address>`), and the ledger steps over it.
+//! transactions and named (`signer <address>`), and the ledger steps over it. Rows of keys that the node no
+//! longer has are one sender's to look after ([`Sender::inherit`]).
 //!
 //! Failure: an unreachable chain fails `submit` before anything is stored; afterwards it only delays.
 
+mod ends;
 mod fees;
 mod foreign;
+mod former;
 mod gap;
 mod journal;
+mod look;
 mod press;
 mod replace;
 mod submit;
 mod watch;
 mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use alloy::primitives::{Address, B256};
 use tokio::sync::{Mutex, Notify, broadcast, watch as channel};
 use uuid::Uuid;
 
-use self::{fees::Caps, submit::stands_for, wire::Handed};
+use self::{fees::Caps, wire::Handed};
 use crate::{
     base::{Clock, ids},
     chain::{Call, ChainError, Contracts, Revert},
@@ -127,6 +136,8 @@ struct Inner {
     register: Register,
     /// When a foreign sender was last noticed.
     foreign: std::sync::Mutex<Option<tokio::time::Instant>>,
+    /// The keys that the node has, once this sender sees to the rows of all others, too.
+    held: OnceLock<Vec<Address>>,
 }
 
 /// Between two looks at a row that is waited for, if nothing is heard of it.
@@ -159,6 +170,7 @@ impl Sender {
             told: broadcast::Sender::new(TOLD),
             register: tasks.register.clone(),
             foreign: std::sync::Mutex::new(None),
+            held: OnceLock::new(),
         }));
         let inner = sender.0.clone();
         tasks.spawn(name, Policy::default(), move |beat| {
@@ -190,7 +202,7 @@ impl Sender {
         let inner = &*self.0;
         let key = Transaction::key_of(intent.subject, &intent.step);
         if let Some(row) = fetch::<Transaction>(&*inner.store, &key).await?
-            && stands_for(&row.value, &intent.call)
+            && inner.stands_for(&row.value, &intent.call)
         {
             return inner.join(row.value, batch).await;
         }

@@ -7,23 +7,24 @@ use uuid::Uuid;
 
 use super::{
     Inner,
-    replace::Ask,
+    look::Place,
+    replace::{Ask, Replaced},
     watch::{Memory, Outcome, Row},
     wire::Handed,
 };
-use crate::{chain::Head, telemetry::Beat};
+use crate::{chain::Head, store::Batch, telemetry::Beat};
 
 impl Inner {
     /// Rows the chain has not used the nonce of yet: handed again, and the first of them replaced if stuck.
     pub(super) async fn press(
         &self,
         rows: Vec<Row>,
-        count: u64,
-        head: &Head,
+        place: &Place,
         memory: &mut Memory,
         outcome: &mut Outcome,
         beat: &Beat,
     ) -> Result<(), String> {
+        let (count, head) = (place.count, &place.head);
         let Some(first) = rows.first().map(|row| row.value.nonce) else {
             memory.front = None;
             return Ok(());
@@ -44,7 +45,7 @@ impl Inner {
             .is_some_and(|(_, since)| since.elapsed() >= self.config.stuck_after.0);
         if stuck && rows.first().is_some_and(|row| row.value.nonce > count) {
             memory.front = Some((first, Instant::now()));
-            return self.close_gap(count, head).await;
+            return self.close_gaps(count, &rows, head).await;
         }
         let live: HashSet<Uuid> = rows.iter().map(|row| row.value.id).collect();
         memory.handed.retain(|id, _| live.contains(id));
@@ -53,9 +54,7 @@ impl Inner {
             beat.tick();
             if n == 0 && stuck {
                 memory.front = Some((first, Instant::now()));
-                if let Some(trouble) = self.replace(row, head, Ask::Better).await? {
-                    outcome.trouble = Some(trouble);
-                }
+                self.offer_more(row, head, outcome).await?;
                 continue;
             }
             let id = row.value.id;
@@ -68,11 +67,7 @@ impl Inner {
             }
             match self.hand(&row.value).await {
                 Handed::Accepted | Handed::NonceUsed => {}
-                Handed::Underpriced if n == 0 => {
-                    if let Some(trouble) = self.replace(row, head, Ask::Better).await? {
-                        outcome.trouble = Some(trouble);
-                    }
-                }
+                Handed::Underpriced if n == 0 => self.offer_more(row, head, outcome).await?,
                 Handed::Underpriced => {}
                 Handed::NoFunds(reason) => {
                     outcome.trouble = Some(format!("{}: {reason}", self.signer.address()));
@@ -84,6 +79,16 @@ impl Inner {
                 Handed::Unreachable(reason) => return Err(reason),
             }
             memory.handed.insert(id, Instant::now());
+        }
+        Ok(())
+    }
+
+    async fn offer_more(&self, row: Row, head: &Head, outcome: &mut Outcome) -> Result<(), String> {
+        match self.replace(row, head, Ask::Better, Batch::new()).await? {
+            Replaced::Done(_, None) | Replaced::Changed => {}
+            Replaced::Done(_, Some(trouble)) | Replaced::NoRoom(trouble) => {
+                outcome.trouble = Some(trouble);
+            }
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     chain::{Call, ChainError, Head},
-    store::{Query, Record, StoreError, fetch_all},
+    store::{Batch, Query, Record, StoreError, fetch_all},
 };
 
 /// For a transfer of nothing; 21000 on most chains, more on some. What is not used costs nothing.
@@ -36,6 +36,10 @@ pub enum ReplaceError {
     Unknown(Uuid),
     #[error("transaction {id} is {state}, and only one that is still on its way can be replaced", state = state.as_str())]
     Settled { id: Uuid, state: TransactionState },
+    #[error(
+        "transaction {id} was signed by {signer}, a key that this node does not have; it is sent on as it is"
+    )]
+    OtherKey { id: Uuid, signer: Address },
     #[error("{0}")]
     Stuck(String),
     #[error(transparent)]
@@ -44,40 +48,49 @@ pub enum ReplaceError {
     Store(#[from] StoreError),
 }
 
+/// What came of wanting to replace.
+pub(super) enum Replaced {
+    /// Journaled, then handed out; with what stood in the way of the latter. It is handed out again.
+    Done(Box<Transaction>, Option<String>),
+    /// Somebody changed the row meanwhile; nothing was done.
+    Changed,
+    /// A cap leaves no room for a better offer.
+    NoRoom(String),
+}
+
 impl Sender {
-    /// Offers more for a transaction that is on its way, at once.
-    pub async fn bump(&self, id: Uuid) -> Result<Transaction, ReplaceError> {
-        self.replace(id, Ask::Better).await
+    /// Offers more for a transaction that is on its way, at once. `batch` is committed with the new offer.
+    pub async fn bump(&self, id: Uuid, batch: Batch) -> Result<Transaction, ReplaceError> {
+        self.replace(id, Ask::Better, batch).await
     }
 
     /// Puts a transfer of nothing under a transaction's nonce. Either may still be mined; if the transfer is,
     /// the transaction ends as `Cancelled`, and its `on_failure` job is enqueued as at any other bad end.
-    pub async fn cancel(&self, id: Uuid) -> Result<Transaction, ReplaceError> {
-        self.replace(id, Ask::Cancel).await
+    /// `batch` is committed with the transfer.
+    pub async fn cancel(&self, id: Uuid, batch: Batch) -> Result<Transaction, ReplaceError> {
+        self.replace(id, Ask::Cancel, batch).await
     }
 
-    async fn replace(&self, id: Uuid, ask: Ask) -> Result<Transaction, ReplaceError> {
+    async fn replace(&self, id: Uuid, ask: Ask, batch: Batch) -> Result<Transaction, ReplaceError> {
         let inner = &*self.0;
         let head = inner.contracts.head().await?;
         for _ in 0..ATTEMPTS {
             let row = inner.row(id).await?.ok_or(ReplaceError::Unknown(id))?;
-            if row.value.state != TransactionState::Sent {
-                let state = row.value.state;
+            let (state, signer) = (row.value.state, row.value.signer);
+            if signer != self.address() {
+                return Err(ReplaceError::OtherKey { id, signer });
+            }
+            if state != TransactionState::Sent {
                 return Err(ReplaceError::Settled { id, state });
             }
-            let before = row.value.hashes.len();
-            let trouble = inner
-                .replace(row, &head, ask)
-                .await
-                .map_err(ReplaceError::Stuck)?;
-            let now = inner.row(id).await?.ok_or(ReplaceError::Unknown(id))?;
-            let asked = ask == Ask::Better || now.value.is_cancelling();
-            if now.value.hashes.len() > before && asked {
-                inner.work.notify_one();
-                return Ok(now.value);
-            }
-            if let Some(reason) = trouble {
-                return Err(ReplaceError::Stuck(reason));
+            let replaced = inner.replace(row, &head, ask, batch.clone()).await;
+            match replaced.map_err(ReplaceError::Stuck)? {
+                Replaced::Done(tx, _) => {
+                    inner.work.notify_one();
+                    return Ok(*tx);
+                }
+                Replaced::Changed => {}
+                Replaced::NoRoom(reason) => return Err(ReplaceError::Stuck(reason)),
             }
         }
         Err(ReplaceError::Stuck(
@@ -92,13 +105,14 @@ impl Inner {
         Ok(fetch_all::<Transaction>(&*self.store, query).await?.pop())
     }
 
-    /// Journaled, then handed out. Returns what stands in its way.
+    /// A better offer, journaled with the caller's batch, and only then handed out.
     pub(super) async fn replace(
         &self,
         row: Row,
         head: &Head,
         ask: Ask,
-    ) -> Result<Option<String>, String> {
+        batch: Batch,
+    ) -> Result<Replaced, String> {
         let mut tx = row.value;
         let now = Fees::suggest(head.base_fee.unwrap_or_default(), USUAL_TIP, self.caps);
         let old = Fees {
@@ -106,11 +120,14 @@ impl Inner {
             max_tip: tx.max_tip,
         };
         let round = u32::try_from(tx.hashes.len().saturating_sub(1)).unwrap_or(u32::MAX);
-        let Some(fees) = old.bump(now, self.caps, round) else {
-            return Ok(Some(format!(
-                "transaction {} is stuck, and chain.max_fee_gwei leaves no room for a better offer",
-                tx.hash
-            )));
+        let fees = match old.bump(now, self.caps, round) {
+            Ok(fees) => fees,
+            Err(cap) => {
+                return Ok(Replaced::NoRoom(format!(
+                    "transaction {} is stuck, and {cap} leaves no room for a better offer",
+                    tx.hash
+                )));
+            }
         };
         let cancel = ask == Ask::Cancel || tx.is_cancelling();
         let (call, gas) = if cancel {
@@ -134,15 +151,17 @@ impl Inner {
         tx.raw = signed.raw;
         tx.max_fee = fees.max_fee;
         tx.max_tip = fees.max_tip;
-        let handed = tx.clone();
-        self.write(tx, row.version, "tx.replaced", None).await?;
-        match self.hand(&handed).await {
-            Handed::Accepted | Handed::NonceUsed => Ok(None),
-            other => Ok(Some(format!(
-                "a better offer for nonce {} was not taken: {other:?}",
-                handed.nonce
-            ))),
+        if !self.write(&tx, row.version, "tx.replaced", batch).await? {
+            return Ok(Replaced::Changed);
         }
+        let trouble = match self.hand(&tx).await {
+            Handed::Accepted | Handed::NonceUsed => None,
+            other => Some(format!(
+                "a better offer for nonce {} was not taken: {other:?}",
+                tx.nonce
+            )),
+        };
+        Ok(Replaced::Done(Box::new(tx), trouble))
     }
 }
 

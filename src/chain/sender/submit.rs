@@ -27,19 +27,20 @@ pub(super) struct Quote {
     pub(super) count: u64,
 }
 
-/// Whether this row is the answer to asking for `call` (again), without asking the contract.
-pub(super) fn stands_for(row: &Transaction, call: &Call) -> bool {
-    match row.state {
-        TransactionState::Sent => true,
-        TransactionState::Mined => row.call == *call,
-        TransactionState::Confirmed
-        | TransactionState::Reverted
-        | TransactionState::Lost
-        | TransactionState::Cancelled => false,
-    }
-}
-
 impl Inner {
+    /// Whether this row is the answer to asking for `call` (again), without asking the contract. One of
+    /// another key is only if somebody brings it to its end.
+    pub(super) fn stands_for(&self, row: &Transaction, call: &Call) -> bool {
+        match row.state {
+            TransactionState::Sent => self.is_tended(row.signer),
+            TransactionState::Mined => self.is_tended(row.signer) && row.call == *call,
+            TransactionState::Confirmed
+            | TransactionState::Reverted
+            | TransactionState::Lost
+            | TransactionState::Cancelled => false,
+        }
+    }
+
     /// The caller's batch, committed for a transaction that is there already.
     pub(super) async fn join(
         &self,
@@ -105,18 +106,18 @@ impl Inner {
         loop {
             let row = fetch::<Transaction>(&*self.store, &key).await?;
             if let Some(row) = &row
-                && stands_for(&row.value, &intent.call)
+                && self.stands_for(&row.value, &intent.call)
             {
                 return self.join(row.value.clone(), batch).await;
             }
             if let Some(old) = &row
                 && old.value.call == intent.call
                 && old.value.signer == self.signer.address()
-                && old.value.state.succeeded()
+                && (old.value.state.succeeded() || old.value.state == TransactionState::Reverted)
                 && old.value.nonce >= quote.count
             {
-                // The chain forgot it, deeper than a reorganisation is watched for: the same bytes again, or
-                // the step would be taken a second time under another nonce.
+                // The chain forgot it: the same bytes again, or the step would be taken a second time under
+                // another nonce, while its own stays a gap.
                 return self.revive(old.clone(), batch).await;
             }
             let ledger = self.ledger(&mut synced, quote.count).await?;
@@ -161,9 +162,7 @@ impl Inner {
     ) -> Result<Transaction, SubmitError> {
         let mut tx = row.value;
         tracing::warn!(nonce = tx.nonce, hash = %tx.hash, "the chain forgot a transaction; it is sent again");
-        tx.state = TransactionState::Sent;
-        tx.block = None;
-        tx.gas_used = None;
+        tx.send_again();
         let mut all = Batch::new();
         all.update(&tx, row.version)?;
         all.event("tx.unmined", tx.subject.to_string(), tx.told());

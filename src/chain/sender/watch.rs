@@ -3,69 +3,91 @@
 //! One question tells most of it: the chain's count of the key's transactions. A row with a nonce below it
 //! is settled (its receipt says how), the row at it is the one the chain waits for.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
-use alloy::primitives::{B256, U64};
-use serde::Deserialize;
-use serde_json::json;
+use alloy::primitives::{Address, B256};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Inner, Transaction, TransactionState};
 use crate::{
     base::Backoff,
-    chain::{ChainError, Head, contracts::Block, rpc::Question},
     store::{Batch, CommitError, Query, Record, StoreError, Versioned, fetch_all},
     telemetry::Beat,
 };
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(300), Duration::from_secs(5));
 
-/// With nothing to look after, the loop sleeps until it is woken, or this long (another owner of the store
-/// may have left something).
+/// With nothing to look after, the loop sleeps until it is woken, or this long (another program may send with
+/// the key, another owner of the store may have left something).
 const IDLE: Duration = Duration::from_secs(15);
-
-/// A nonce that is used up while no receipt of ours is found is called lost only after this time and so
-/// many looks: an endpoint may know the count before it knows the receipt.
-const PATIENCE: Duration = Duration::from_secs(3);
-const LOOKS_BEFORE_LOST: u32 = 5;
 
 /// Rows read per round; more than this on their way at once wait for a later round.
 const ROWS: usize = 5_000;
 
-/// What the loop remembers between rounds; a restart may forget all of it.
+/// What the loop remembers of a key between rounds; a restart may forget all of it.
 #[derive(Default)]
 pub(super) struct Memory {
     /// When each row was last handed to the chain by this process.
     pub(super) handed: HashMap<Uuid, Instant>,
     /// Since when the chain waits for this nonce.
     pub(super) front: Option<(u64, Instant)>,
-    /// Looks that found a nonce used up and no receipt, and when the first was.
+    /// When each row of a key that the node no longer has was first seen.
+    pub(super) met: HashMap<Uuid, Instant>,
+    /// Looks that found a row's receipt missing, and when the first was.
     missing: HashMap<Uuid, (u32, Instant)>,
-    /// The head at which mined rows were last checked.
-    checked: Option<B256>,
+    /// Rows that ended badly so recently that a reorganisation could undo it, by their key. `None`: not read yet.
+    pub(super) ended: Option<HashMap<String, Ended>>,
+    /// The head at which rows that are mined or ended were last checked.
+    pub(super) checked: Option<B256>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Receipt {
-    transaction_hash: B256,
-    #[serde(default)]
-    status: Option<U64>,
-    block_number: U64,
-    gas_used: U64,
+/// A row that ended badly.
+pub(super) struct Ended {
+    pub id: Uuid,
+    /// Looked after until the chain has this block.
+    pub until: u64,
+}
+
+impl Memory {
+    /// One more look that found no receipt; how many that makes, and for how long.
+    pub(super) fn missed(&mut self, id: Uuid) -> (u32, Duration) {
+        // Looked at again in the next round, though the head may stay.
+        self.checked = None;
+        let (looks, since) = self.missing.entry(id).or_insert((0, Instant::now()));
+        *looks += 1;
+        (*looks, since.elapsed())
+    }
+
+    pub(super) fn found(&mut self, id: Uuid) {
+        self.missing.remove(&id);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.as_ref().is_some_and(|ended| !ended.is_empty())
+    }
 }
 
 pub(super) type Row = Versioned<Transaction>;
 
+/// A key's rows on their way, and those that a reorganisation could send on their way again.
+#[derive(Default)]
+struct Open {
+    sent: Vec<Row>,
+    mined: Vec<Row>,
+}
+
 pub(super) async fn run(inner: &Inner, beat: &Beat) {
-    let mut memory = Memory::default();
+    let mut memories = HashMap::new();
     let mut failures = 0;
     let trouble = beat.name().to_owned();
     while !beat.is_stopping() {
         beat.tick();
         inner.forget_foreign();
-        let round = beat.wait("the chain", round(inner, &mut memory, beat));
+        let round = beat.wait("the chain", round(inner, &mut memories, beat));
         let result = tokio::select! {
             result = round => result,
             () = beat.stopped() => return,
@@ -102,261 +124,119 @@ pub(super) async fn run(inner: &Inner, beat: &Beat) {
 
 #[derive(Default)]
 pub(super) struct Outcome {
-    /// Something is on its way, or mined so recently that a reorganisation could undo it.
+    /// Something is on its way, or ended so recently that a reorganisation could undo it.
     busy: bool,
     pub(super) trouble: Option<String>,
 }
 
-async fn round(inner: &Inner, memory: &mut Memory, beat: &Beat) -> Result<Outcome, String> {
+async fn round(
+    inner: &Inner,
+    memories: &mut HashMap<Address, Memory>,
+    beat: &Beat,
+) -> Result<Outcome, String> {
     let text = |e: StoreError| e.to_string();
-    let mut sent = inner.rows(TransactionState::Sent).await.map_err(text)?;
-    let mined = inner.rows(TransactionState::Mined).await.map_err(text)?;
-    if sent.is_empty() && mined.is_empty() {
-        *memory = Memory::default();
-        inner.look_for_foreign().await?;
-        return Ok(Outcome::default());
+    let mut keys = BTreeMap::from([(inner.signer.address(), Open::default())]);
+    let sent = inner.rows(TransactionState::Sent, ROWS).await;
+    for row in sent.map_err(text)? {
+        keys.entry(row.value.signer).or_default().sent.push(row);
     }
-    sent.sort_by_key(|row| row.value.nonce);
-
-    let signer = inner.signer.address();
-    let questions = [
-        Question::new("eth_getTransactionCount", json!([signer, "latest"])),
-        Question::new("eth_getBlockByNumber", json!(["latest", false])),
-    ];
-    let mut answers = inner
-        .contracts
-        .rpc()
-        .batch(&questions)
-        .await
-        .map_err(|e| e.to_string())?
-        .into_iter();
-    let (Some(count), Some(head)) = (answers.next(), answers.next()) else {
-        return Err("two questions, other answers".to_owned());
-    };
-    let count: u64 = count.read::<U64>().map_err(|e| e.to_string())?.to();
-    let head: Head = head
-        .read::<Option<Block>>()
-        .map_err(|e| e.to_string())?
-        .ok_or("the chain has no newest block")?
-        .into();
-
-    let busy = !(sent.is_empty() && mined.is_empty());
-    if memory.checked != Some(head.hash) {
-        inner.look_after_mined(mined, &head).await?;
-        memory.checked = Some(head.hash);
+    let mined = inner.rows(TransactionState::Mined, ROWS).await;
+    for row in mined.map_err(text)? {
+        keys.entry(row.value.signer).or_default().mined.push(row);
     }
-
-    let used = sent.partition_point(|row| row.value.nonce < count);
-    let waiting = sent.split_off(used);
-    let mut outcome = Outcome {
-        busy,
-        trouble: None,
-    };
-    inner.settle(sent, memory, &mut outcome, beat).await?;
-    inner
-        .press(waiting, count, &head, memory, &mut outcome, beat)
-        .await?;
-    Ok(outcome)
+    memories.retain(|key, _| keys.contains_key(key));
+    let mut outcome = Outcome::default();
+    let mut failed = None;
+    for (key, open) in keys {
+        let memory = memories.entry(key).or_default();
+        // What is wrong with one key's rows must not keep another's waiting.
+        if let Err(reason) = inner.tend(key, open, memory, &mut outcome, beat).await {
+            failed = Some(reason);
+        }
+    }
+    match failed {
+        Some(reason) => Err(reason),
+        None => Ok(outcome),
+    }
 }
 
 impl Inner {
-    async fn rows(&self, state: TransactionState) -> Result<Vec<Row>, StoreError> {
-        let query = Query::equal(Transaction::TABLE, "state", state.as_str(), ROWS);
-        let mut rows = fetch_all::<Transaction>(&*self.store, query).await?;
-        rows.retain(|row| row.value.signer == self.signer.address());
-        Ok(rows)
-    }
-
-    /// Receipts of the rows, under any hash they were sent with.
-    async fn receipts(&self, rows: &[Row]) -> Result<HashMap<B256, Receipt>, String> {
-        let questions: Vec<_> = rows
-            .iter()
-            .flat_map(|row| &row.value.hashes)
-            .map(|hash| Question::new("eth_getTransactionReceipt", json!([hash])))
-            .collect();
-        if questions.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let mut found = HashMap::new();
-        let answers = self.contracts.rpc().batch(&questions).await;
-        for answer in answers.map_err(|e| e.to_string())? {
-            let receipt: Option<Receipt> = answer.read().map_err(|e| e.to_string())?;
-            if let Some(receipt) = receipt {
-                found.insert(receipt.transaction_hash, receipt);
-            }
-        }
-        Ok(found)
-    }
-
-    /// Rows whose nonce is used up: mined, reverted, or lost.
-    async fn settle(
+    async fn tend(
         &self,
-        rows: Vec<Row>,
+        signer: Address,
+        open: Open,
         memory: &mut Memory,
         outcome: &mut Outcome,
         beat: &Beat,
     ) -> Result<(), String> {
-        let mut receipts = self.receipts(&rows).await?;
-        for row in rows {
-            beat.tick();
-            let id = row.value.id;
-            let receipt = row.value.hashes.iter().find_map(|h| receipts.remove(h));
-            let Some(receipt) = receipt else {
-                let (looks, since) = memory.missing.entry(id).or_insert((0, Instant::now()));
-                *looks += 1;
-                if *looks >= LOOKS_BEFORE_LOST && since.elapsed() >= PATIENCE {
-                    memory.missing.remove(&id);
-                    self.lost(row).await?;
-                    outcome.trouble = Some(format!(
-                        "another program sends with the key of {}",
-                        self.signer.address()
-                    ));
-                }
-                continue;
-            };
-            memory.missing.remove(&id);
-            memory.handed.remove(&id);
-            // The head was asked for before the receipt, so it may be from before the block: check again.
+        let Open { mut sent, mined } = open;
+        let ours = signer == self.signer.address();
+        if ours && sent.is_empty() && mined.is_empty() && self.next_nonce().await?.is_none() {
+            return Ok(());
+        }
+        let place = self.place(signer).await?;
+        if ours {
+            self.compare(place.count).await?;
+        }
+        sent.sort_by_key(|row| row.value.nonce);
+        let used = sent.partition_point(|row| row.value.nonce < place.count);
+        let waiting = sent.split_off(used);
+        outcome.busy |= !(sent.is_empty() && waiting.is_empty() && mined.is_empty());
+        let mut looked_at = sent;
+        if memory.checked != Some(place.head.hash) {
+            memory.checked = Some(place.head.hash);
+            looked_at.extend(mined);
+            looked_at.extend(self.ended(signer, memory, &place.head).await?);
+        }
+        let settled = self.settle(signer, &place, looked_at, memory, outcome, beat);
+        if let Err(reason) = settled.await {
             memory.checked = None;
-            // A chain without receipt status (before Byzantium) does not exist any more; absent is success.
-            if row.value.cancels.contains(&receipt.transaction_hash) {
-                self.cancelled(row, &receipt).await?;
-            } else if receipt.status.is_none_or(|s| s == U64::from(1)) {
-                self.mined(row, &receipt).await?;
-            } else {
-                self.reverted(row, &receipt).await?;
-            }
+            return Err(reason);
         }
-        Ok(())
-    }
-
-    async fn mined(&self, row: Row, receipt: &Receipt) -> Result<(), String> {
-        let mut tx = row.value;
-        tx.state = TransactionState::Mined;
-        tx.hash = receipt.transaction_hash;
-        tx.block = Some(receipt.block_number.to());
-        tx.gas_used = Some(receipt.gas_used.to());
-        self.write(tx, row.version, "tx.mined", None).await
-    }
-
-    async fn reverted(&self, row: Row, receipt: &Receipt) -> Result<(), String> {
-        let mut tx = row.value;
-        let block: u64 = receipt.block_number.to();
-        tx.state = TransactionState::Reverted;
-        tx.hash = receipt.transaction_hash;
-        tx.block = Some(block);
-        tx.gas_used = Some(receipt.gas_used.to());
-        tx.error = Some(self.explain(&tx, block).await);
-        let job = tx.on_failure.take();
-        self.write(tx, row.version, "tx.reverted", job).await
-    }
-
-    async fn cancelled(&self, row: Row, receipt: &Receipt) -> Result<(), String> {
-        let mut tx = row.value;
-        tx.state = TransactionState::Cancelled;
-        tx.hash = receipt.transaction_hash;
-        tx.block = Some(receipt.block_number.to());
-        tx.gas_used = Some(receipt.gas_used.to());
-        tx.error = Some("cancelled on request".to_owned());
-        let job = tx.on_failure.take();
-        self.write(tx, row.version, "tx.cancelled", job).await
-    }
-
-    async fn lost(&self, row: Row) -> Result<(), String> {
-        let mut tx = row.value;
-        tx.state = TransactionState::Lost;
-        tx.error = Some(format!(
-            "nonce {} was used by a transaction that this node did not send",
-            tx.nonce
-        ));
-        // The ledger is compared with the chain again before the next nonce is taken.
-        *self.turn.lock().await = false;
-        self.foreign(tx.nonce, tx.nonce + 1).await;
-        let job = tx.on_failure.take();
-        self.write(tx, row.version, "tx.lost", job).await
-    }
-
-    /// Why the contract refused it: the same call once more, in the state of its block.
-    async fn explain(&self, tx: &Transaction, block: u64) -> String {
-        let at = json!(U64::from(block));
-        match self.contracts.simulate_at(&tx.call, tx.signer, at).await {
-            Err(ChainError::Revert { revert, .. }) => revert.to_string(),
-            Err(other) => format!("it reverted, and why cannot be told: {other}"),
-            // A call within a call leaves its caller a 64th of the gas, and so on: not all of it is used.
-            Ok(()) if tx.gas_used.is_some_and(|g| g >= tx.gas / 10 * 9) => {
-                format!("it ran out of gas (limit {})", tx.gas)
-            }
-            Ok(()) => "it reverted, and would not after its block".to_owned(),
+        outcome.busy |= memory.has_ended();
+        if ours {
+            self.press(waiting, &place, memory, outcome, beat).await
+        } else {
+            self.outlive(waiting, &place, memory, beat).await
         }
     }
 
-    /// Mined rows: confirmed behind the horizon, sent again if a reorganisation removed them.
-    async fn look_after_mined(&self, rows: Vec<Row>, head: &Head) -> Result<(), String> {
-        let mut receipts = self.receipts(&rows).await?;
-        for row in rows {
-            let receipt = row.value.hashes.iter().find_map(|h| receipts.remove(h));
-            let mut tx = row.value;
-            match receipt {
-                None => {
-                    tx.state = TransactionState::Sent;
-                    tx.block = None;
-                    tx.gas_used = None;
-                    self.write(tx, row.version, "tx.unmined", None).await?;
-                }
-                Some(r) if r.status.is_some_and(|s| s.is_zero()) => {
-                    // On the new branch it came too late.
-                    tx.state = TransactionState::Sent;
-                    let row = Versioned {
-                        value: tx,
-                        version: row.version,
-                    };
-                    self.reverted(row, &r).await?;
-                }
-                Some(r) => {
-                    let block: u64 = r.block_number.to();
-                    let deep = block + self.config.horizon <= head.number;
-                    if deep {
-                        tx.state = TransactionState::Confirmed;
-                        tx.block = Some(block);
-                        tx.on_failure = None;
-                        self.write(tx, row.version, "tx.confirmed", None).await?;
-                    } else if tx.block != Some(block) {
-                        tx.hash = r.transaction_hash;
-                        tx.block = Some(block);
-                        self.write(tx, row.version, "tx.mined", None).await?;
-                    }
-                }
-            }
-        }
-        Ok(())
+    /// Rows in a state, of the keys that this sender sees to.
+    pub(super) async fn rows(
+        &self,
+        state: TransactionState,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let query = Query::equal(Transaction::TABLE, "state", state.as_str(), limit);
+        let mut rows = fetch_all::<Transaction>(&*self.store, query).await?;
+        rows.retain(|row| self.sees_to(row.value.signer));
+        Ok(rows)
     }
 
-    /// Writes the row, its event and, if it failed, its job, in one commit.
+    /// Writes the row, its event and what else follows, in one commit. `false`: somebody else changed the row
+    /// meanwhile, and nothing was written; the next round reads what is there.
     pub(super) async fn write(
         &self,
-        tx: Transaction,
+        tx: &Transaction,
         version: u64,
         event: &str,
-        job: Option<crate::store::NewJob>,
-    ) -> Result<(), String> {
+        more: Batch,
+    ) -> Result<bool, String> {
         let mut batch = Batch::new();
         batch
-            .update(&tx, version)
+            .update(tx, version)
             .map_err(|e| e.to_string())?
-            .event(event, tx.subject.to_string(), tx.told());
-        if let Some(job) = job {
-            batch.enqueue(job);
-        }
+            .event(event, tx.subject.to_string(), tx.told())
+            .append(more);
         match self.store.commit(batch).await {
             Ok(_) => {
                 let state = event.strip_prefix("tx.").unwrap_or(event);
                 self.metrics.transactions.count(state);
                 tracing::info!(step = tx.step, hash = %tx.hash, nonce = tx.nonce, event, "transaction");
-                self.changed(&tx);
-                Ok(())
+                self.changed(tx);
+                Ok(true)
             }
-            // Another owner of the store got there first; the next round reads what it wrote.
-            Err(CommitError::Refused(_)) => Ok(()),
+            Err(CommitError::Refused(_)) => Ok(false),
             Err(CommitError::Store(e)) => Err(e.to_string()),
         }
     }

@@ -8,7 +8,7 @@
 //! A panic or a failing disk ends the thread: the store is failed, and says so to everybody.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
     sync::{
         Arc,
@@ -24,10 +24,12 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::{
     Opened, Shared,
     bytes::Writer as _,
-    draft::{Draft, Ground, Halt, Layer},
+    draft::{Died, Draft, Ground, Halt, Layer},
     export,
     index::Index,
-    keys, mark,
+    keys,
+    leases::Patience,
+    mark,
     open::Identity,
     read,
     retention::{Dropped, SWEEP, sweep},
@@ -49,7 +51,7 @@ use crate::{
 /// Batches in one group, at most.
 const GROUP: usize = 2_048;
 /// The committer beats, sweeps and syncs what is unsynced at least so often.
-const ROUND: Duration = Duration::from_millis(500);
+pub(super) const ROUND: Duration = Duration::from_millis(500);
 
 /// How often a quiet store marks how far it is.
 const MARK: Duration = Duration::from_secs(30);
@@ -87,11 +89,17 @@ pub(super) struct Committer {
     pub live: BTreeMap<u32, u64>,
     /// Finished jobs that retention may drop, oldest first.
     pub finished: VecDeque<(Timestamp, JobId)>,
+    /// Dead jobs, the longest dead first.
+    pub dead: BTreeSet<Died>,
     /// Numbers of the oldest event kept and of the newest written.
     pub first_event: u64,
     pub event: u64,
     pub sequence: u64,
     pub chain_time: u64,
+    /// Whether leases that ran out may be taken for lost.
+    pub patience: Patience,
+    /// The latest that the wall clock was seen to show.
+    pub seen: Timestamp,
     /// Something was written that the disk has not been asked for yet.
     pub dirty: bool,
     pub last_sync: Instant,
@@ -126,9 +134,11 @@ impl Committer {
                 Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
             };
             let idle = first.is_none();
+            let mut taken = 0;
             let (mut batches, mut leases, mut exports) = (Vec::new(), Vec::new(), Vec::new());
             let mut stop = false;
             for message in first.into_iter().chain(inbox.try_iter().take(GROUP)) {
+                taken += 1;
                 match message {
                     Message::Commit {
                         batch,
@@ -144,6 +154,8 @@ impl Committer {
                     Message::Stop => stop = true,
                 }
             }
+            self.look_at_clock()?;
+            self.patience.look(Instant::now(), taken <= GROUP);
             if !batches.is_empty() {
                 self.group(batches).map_err(broken)?;
             }
@@ -176,13 +188,14 @@ impl Committer {
         }
     }
 
-    fn ground<'a>(&'a self, opened: &'a Opened) -> Ground<'a> {
+    pub(super) fn ground<'a>(&'a self, opened: &'a Opened) -> Ground<'a> {
         Ground {
             tree: &opened.db,
             schema: &self.schema,
             index: &self.index,
             blob_threshold: self.options.blob_threshold,
             now: self.clock.now(),
+            steady: self.clock.steady(),
             chain_time: self.chain_time,
         }
     }
@@ -192,7 +205,6 @@ impl Committer {
         let mut group = Layer::on(self.event, self.sequence);
         let mut answers = Vec::with_capacity(batches.len());
         let ground = self.ground(&opened);
-        sweep(&ground, &mut group)?;
         let mut permits = Vec::with_capacity(batches.len());
         for (batch, reply, permit) in batches {
             permits.push(permit);
@@ -208,6 +220,7 @@ impl Committer {
             };
             answers.push((reply, answer));
         }
+        sweep(&ground, &mut group, self.patience.is_over())?;
         let appended = group.event - self.event;
         let dropped = self.retain(&ground, &mut group, 2 * appended as usize + 4)?;
         let committed = answers.iter().filter(|(_, a)| a.is_ok()).count();
@@ -225,7 +238,8 @@ impl Committer {
     fn lease(&mut self, request: &LeaseRequest) -> Result<Result<Leased, StoreError>, Halt> {
         let opened = self.opened.clone();
         let mut group = Layer::on(self.event, self.sequence);
-        sweep(&self.ground(&opened), &mut group)?;
+        self.patience.lent(request.lease);
+        sweep(&self.ground(&opened), &mut group, self.patience.is_over())?;
         if !group.is_empty() {
             self.write(group, Dropped::default(), false)?;
             group = Layer::on(self.event, self.sequence);
@@ -240,7 +254,7 @@ impl Committer {
             let mut draft = Draft::new(&ground, &group);
             match read::payload(&opened, id) {
                 Ok(Some(payload)) => {
-                    if let Some(row) = draft.take(id, &request.owner, request.until)? {
+                    if let Some(row) = draft.take(id, &request.owner, request.lease)? {
                         jobs.push(row.into_job(id, payload));
                     }
                 }
@@ -253,7 +267,9 @@ impl Committer {
         }
         self.write(group, Dropped::default(), false)?;
         self.tasks.metrics.store.add("leases", jobs.len() as u64);
+        let lost = self.index.next_lost().map(|at| self.by_wall(at));
         let next_due = self.index.next_due(&request.wanted);
+        let next_due = next_due.into_iter().chain(lost).min();
         Ok(Ok(Leased { jobs, next_due }))
     }
 
@@ -278,7 +294,7 @@ impl Committer {
         let opened = self.opened.clone();
         let mut group = Layer::on(self.event, self.sequence);
         let ground = self.ground(&opened);
-        sweep(&ground, &mut group)?;
+        sweep(&ground, &mut group, self.patience.is_over())?;
         let dropped = self.retain(&ground, &mut group, SWEEP)?;
         self.write(group, dropped, true)?;
         if self.dirty {
@@ -289,7 +305,12 @@ impl Committer {
     }
 
     /// Writes a group whole. With `sync` it is as safe as the durability asks when this returns.
-    fn write(&mut self, mut group: Layer, dropped: Dropped, sync: bool) -> Result<(), Halt> {
+    pub(super) fn write(
+        &mut self,
+        mut group: Layer,
+        dropped: Dropped,
+        sync: bool,
+    ) -> Result<(), Halt> {
         if group.is_empty() {
             return Ok(());
         }
@@ -329,6 +350,7 @@ impl Committer {
         }
         self.finished.drain(..dropped.finished);
         self.finished.extend(group.finished);
+        self.count_dead(group.dead);
         self.first_event += dropped.events;
         self.event = group.event;
         self.sequence = group.sequence;
@@ -450,6 +472,6 @@ fn disk(e: std::io::Error) -> Halt {
     Halt::Broken(e.to_string())
 }
 
-fn broken(halt: Halt) -> String {
+pub(super) fn broken(halt: Halt) -> String {
     halt.told().to_string()
 }

@@ -22,6 +22,9 @@ use crate::store::{
     blobs::{self, BlobId},
 };
 
+/// When a job died, and which.
+pub type Died = (Timestamp, JobId);
+
 /// What stands behind every draft.
 pub struct Ground<'a> {
     pub tree: &'a Tree,
@@ -29,6 +32,8 @@ pub struct Ground<'a> {
     pub index: &'a Index,
     pub blob_threshold: usize,
     pub now: Timestamp,
+    /// By which leases run out.
+    pub steady: Timestamp,
     /// The head's time of the chain's cursor, unix seconds; 0 before it first moved.
     pub chain_time: u64,
 }
@@ -43,6 +48,8 @@ pub struct Layer {
     pub blobs: HashMap<BlobId, BlobChange>,
     /// Jobs that finished and may be dropped by retention later, with when.
     pub finished: Vec<(Timestamp, JobId)>,
+    /// Jobs that became dead (`true`) or are so no longer, with when they died.
+    pub dead: Vec<(Died, bool)>,
     pub chain_time: Option<u64>,
     /// Number of the newest event.
     pub event: u64,
@@ -77,6 +84,7 @@ impl Layer {
             mine.body = mine.body.take().or(change.body);
         }
         self.finished.extend(other.finished);
+        self.dead.extend(other.dead);
         self.chain_time = other.chain_time.or(self.chain_time);
         self.event = other.event;
         self.sequence = other.sequence;

@@ -14,6 +14,7 @@ use super::{
     Opened,
     bytes::{Reader as Bytes, Writer as _},
     committer::COUNTERS,
+    history,
     jobrow::JobRow,
     keys,
     open::{self, Identity},
@@ -91,10 +92,11 @@ pub(super) fn write(
         for entry in opened.db.scan_prefix([prefix]) {
             let (key, bytes) = entry.map_err(sled_failed)?;
             let parts = keys::job_id(&key).zip(JobRow::decode(&bytes));
-            let (id, row) =
+            let (id, mut row) =
                 parts.ok_or_else(|| unreadable("jobs", hex::encode(&key).as_bytes()))?;
             let payload = read::payload(opened, id)?
                 .ok_or_else(|| unreadable("jobs", id.to_string().as_bytes()))?;
+            history::complete(&opened.db, id, &mut row)?;
             writer.put(&Item::Job(Box::new(row.into_job(id, payload))))?;
         }
     }
@@ -239,7 +241,11 @@ impl Rows<'_> {
                 let mut payload = Vec::new();
                 self.body(json(&job.spec.payload)?)?.write(&mut payload);
                 self.put(&keys::job(keys::PAYLOAD, job.id), payload)?;
-                self.put(&keys::job(prefix, job.id), JobRow::of(&job).encode())
+                let mut row = JobRow::of(&job);
+                for (key, piece) in history::pieces(job.id, &mut row) {
+                    self.put(&key, piece)?;
+                }
+                self.put(&keys::job(prefix, job.id), row.encode())
             }
             Item::Event(event) => {
                 let draft = EventDraft {

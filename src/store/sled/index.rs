@@ -178,18 +178,30 @@ impl Index {
         found.into_iter().map(|(_, _, id)| id).collect()
     }
 
-    /// When the next timed job of a wanted kind is due, or the next lease runs out.
+    /// When the next timed job of a wanted kind is due.
     pub fn next_due(&self, wanted: &BTreeMap<String, usize>) -> Option<Timestamp> {
         wanted
             .keys()
             .filter_map(|name| self.kinds[*self.names.get(name)?].timed.first())
-            .chain(self.leased.first())
             .map(|(at, _)| *at)
             .min()
             .and_then(|at| Timestamp::from_microsecond(at).ok())
     }
 
-    /// Leases that ran out by `now`, at most `limit`.
+    /// Jobs that wait for a time behind `now`.
+    pub fn waiting_behind(&self, now: Timestamp) -> Vec<JobId> {
+        let from = (now.as_microsecond() + 1, JobId::nil());
+        let timed = self.kinds.iter().flat_map(|kind| kind.timed.range(from..));
+        timed.map(|(_, id)| *id).collect()
+    }
+
+    /// When the next lease runs out, by the steady clock.
+    pub fn next_lost(&self) -> Option<Timestamp> {
+        let (at, _) = self.leased.first()?;
+        Timestamp::from_microsecond(*at).ok()
+    }
+
+    /// Leases that ran out by `now` on the steady clock, at most `limit`.
     pub fn lost_leases(&self, now: Timestamp, limit: usize) -> Vec<JobId> {
         first_up_to(&self.leased, now, limit)
     }

@@ -12,12 +12,10 @@ use crate::{
 };
 
 const FORMAT: u8 = 1;
-/// Transitions kept per job.
-const HISTORY: usize = 50;
-/// Bytes of history kept per job: with what else a row holds it stays within an inline page.
-const HISTORY_BYTES: usize = 4_000;
+/// The same with a count of pieces of history behind it that stand in rows of their own.
+const FORMAT_SPILLED: u8 = 2;
 /// Bytes of one note.
-const NOTE: usize = 500;
+const NOTE: usize = 1_500;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobRow {
@@ -34,6 +32,9 @@ pub struct JobRow {
     pub owner: Option<String>,
     pub leased_until: Option<Timestamp>,
     pub created: Timestamp,
+    /// Pieces of older history that were ever moved to rows of their own.
+    pub spilled: u32,
+    /// The newest part of it.
     pub history: Vec<Transition>,
 }
 
@@ -54,6 +55,7 @@ impl JobRow {
             owner: None,
             leased_until: None,
             created: now,
+            spilled: 0,
             history: Vec::new(),
         }
     }
@@ -94,7 +96,7 @@ impl JobRow {
         }
     }
 
-    /// Enters a state and notes it, dropping the oldest past the bounds.
+    /// Enters a state and notes it. What becomes too much for the row is the draft's to move.
     pub fn enter(&mut self, state: JobState, note: Option<&str>, now: Timestamp) {
         self.state = state;
         if state != JobState::Leased {
@@ -106,18 +108,6 @@ impl JobRow {
             state,
             note: note.map(|n| cut(n, NOTE).to_owned()),
         });
-        let mut bytes = 0;
-        let keep = self
-            .history
-            .iter()
-            .rev()
-            .take(HISTORY)
-            .take_while(|t| {
-                bytes += 16 + t.note.as_ref().map_or(0, String::len);
-                bytes <= HISTORY_BYTES
-            })
-            .count();
-        self.history.drain(..self.history.len() - keep);
     }
 
     pub fn overdue(&self, now: Timestamp) -> bool {
@@ -126,7 +116,13 @@ impl JobRow {
 
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(160);
-        out.u8(FORMAT);
+        match self.spilled {
+            0 => out.u8(FORMAT),
+            n => {
+                out.u8(FORMAT_SPILLED);
+                out.u32(n);
+            }
+        }
         out.u8(state_number(self.state));
         out.bytes(self.kind.as_bytes());
         out.bytes(self.key.as_bytes());
@@ -151,32 +147,13 @@ impl JobRow {
         out.bytes(self.owner.as_deref().unwrap_or_default().as_bytes());
         time(self.leased_until, &mut out);
         out.i64(self.created.as_microsecond());
-        for t in &self.history {
-            out.i64(t.time.as_microsecond());
-            out.u8(state_number(t.state));
-            match &t.note {
-                None => out.u8(0),
-                Some(note) => {
-                    out.u8(1);
-                    out.bytes(note.as_bytes());
-                }
-            }
-        }
+        write_steps(&self.history, &mut out);
         out
     }
 
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (mut row, mut r) = Self::head(bytes)?;
-        while !r.0.is_empty() {
-            row.history.push(Transition {
-                time: at(r.i64()?)?,
-                state: state_of(r.u8()?)?,
-                note: match r.u8()? {
-                    0 => None,
-                    _ => Some(r.text()?),
-                },
-            });
-        }
+        row.history = read_steps(&mut r)?;
         Some(row)
     }
 
@@ -187,9 +164,11 @@ impl JobRow {
 
     fn head(bytes: &[u8]) -> Option<(Self, Reader<'_>)> {
         let mut r = Reader(bytes);
-        if r.u8()? != FORMAT {
-            return None;
-        }
+        let spilled = match r.u8()? {
+            FORMAT => 0,
+            FORMAT_SPILLED => r.u32()?,
+            _ => return None,
+        };
         let row = Self {
             state: state_of(r.u8()?)?,
             kind: r.text()?,
@@ -197,7 +176,7 @@ impl JobRow {
             priority: r.u32()? as i32,
             due: match r.u8()? {
                 0 => Due::Now,
-                1 => Due::At(at(r.i64()?)?),
+                1 => Due::At(at(r.i64()?)),
                 2 => Due::AtChainTime(r.u64()?),
                 _ => return None,
             },
@@ -211,11 +190,42 @@ impl JobRow {
             epoch: r.u64()?,
             owner: Some(r.text()?).filter(|o| !o.is_empty()),
             leased_until: read_time(&mut r)?,
-            created: at(r.i64()?)?,
+            created: at(r.i64()?),
+            spilled,
             history: Vec::new(),
         };
         Some((row, r))
     }
+}
+
+/// Steps as they stand in a row.
+pub fn write_steps(steps: &[Transition], out: &mut Vec<u8>) {
+    for t in steps {
+        out.i64(t.time.as_microsecond());
+        out.u8(state_number(t.state));
+        match &t.note {
+            None => out.u8(0),
+            Some(note) => {
+                out.u8(1);
+                out.bytes(note.as_bytes());
+            }
+        }
+    }
+}
+
+pub fn read_steps(r: &mut Reader<'_>) -> Option<Vec<Transition>> {
+    let mut steps = Vec::new();
+    while !r.0.is_empty() {
+        steps.push(Transition {
+            time: at(r.i64()?),
+            state: state_of(r.u8()?)?,
+            note: match r.u8()? {
+                0 => None,
+                _ => Some(r.text()?),
+            },
+        });
+    }
+    Some(steps)
 }
 
 /// The beginning of `text`, at most `max` bytes, whole characters.
@@ -223,8 +233,14 @@ fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }
 
-fn at(micros: i64) -> Option<Timestamp> {
-    Timestamp::from_microsecond(micros).ok()
+/// The last second that a [`Timestamp`] can be in is written, but not read back, as what it is.
+fn at(micros: i64) -> Timestamp {
+    let end = if micros < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    };
+    Timestamp::from_microsecond(micros).unwrap_or(end)
 }
 
 fn time(t: Option<Timestamp>, out: &mut Vec<u8>) {
@@ -240,7 +256,7 @@ fn time(t: Option<Timestamp>, out: &mut Vec<u8>) {
 fn read_time(r: &mut Reader<'_>) -> Option<Option<Timestamp>> {
     Some(match r.u8()? {
         0 => None,
-        _ => Some(at(r.i64()?)?),
+        _ => Some(at(r.i64()?)),
     })
 }
 
@@ -281,7 +297,7 @@ mod tests {
             NewJob::new("deal", "deal:1:claim", serde_json::Value::Null).due(Due::AtChainTime(99));
         let mut row = JobRow::new(&spec, Timestamp::from_second(1_000).unwrap());
         row.priority = -3;
-        row.deadline = Some(Timestamp::from_second(5_000).unwrap());
+        row.deadline = Some(Timestamp::MAX);
         row
     }
 
@@ -294,25 +310,15 @@ mod tests {
         let bytes = row.encode();
         assert_eq!(JobRow::decode(&bytes), Some(row.clone()));
         row.history.clear();
-        assert_eq!(JobRow::decode_head(&bytes), Some(row));
+        assert_eq!(JobRow::decode_head(&bytes), Some(row.clone()));
         assert_eq!(JobRow::decode(&bytes[..bytes.len() - 1]), None);
+        let spilled = JobRow {
+            spilled: 3,
+            ..row.clone()
+        };
+        assert_eq!(JobRow::decode_head(&spilled.encode()), Some(spilled));
         for n in 0..8 {
             assert_eq!(state_number(state_of(n).unwrap()), n);
         }
-    }
-
-    #[test]
-    fn the_history_is_bounded_in_entries_and_in_bytes() {
-        let mut row = row();
-        let now = Timestamp::from_second(1_001).unwrap();
-        for _ in 0..60 {
-            row.enter(JobState::Leased, None, now);
-        }
-        assert_eq!(row.history.len(), HISTORY);
-        for _ in 0..60 {
-            row.enter(JobState::Retrying, Some(&"é".repeat(1_000)), now);
-        }
-        assert!(row.encode().len() < HISTORY_BYTES + 400);
-        assert!(row.history.len() >= 5);
     }
 }

@@ -20,7 +20,7 @@ const MAX_NAMES: usize = 1_000;
 
 impl Draft<'_> {
     /// The unfinished job as this draft sees it.
-    fn unfinished(&self, id: JobId) -> Result<Option<JobRow>, Halt> {
+    pub(super) fn unfinished(&self, id: JobId) -> Result<Option<JobRow>, Halt> {
         if let Some(staged) = self.top.jobs.get(&id).or_else(|| self.below.jobs.get(&id)) {
             return Ok(staged.clone());
         }
@@ -30,7 +30,7 @@ impl Draft<'_> {
         }
     }
 
-    fn finished(&self, id: JobId) -> Result<Option<JobRow>, Halt> {
+    pub(super) fn finished(&self, id: JobId) -> Result<Option<JobRow>, Halt> {
         match self.row(&keys::job(keys::FINISHED, id))? {
             None => Ok(None),
             Some(bytes) => decode(id, &bytes).map(Some),
@@ -58,9 +58,10 @@ impl Draft<'_> {
 
     pub(super) fn can(&self, job: JobId, step: &str) -> Result<bool, Halt> {
         match step {
-            "cancelled" => Ok(self
-                .unfinished(job)?
-                .is_some_and(|row| row.state != JobState::Leased)),
+            "cancelled" => Ok(match self.unfinished(job)? {
+                Some(row) => row.state != JobState::Leased,
+                None => self.dead(job)?.is_some(),
+            }),
             "requeued" => Ok(self
                 .finished(job)?
                 .is_some_and(|row| row.state != JobState::Done && self.holder(&row.key).is_none())),
@@ -74,9 +75,9 @@ impl Draft<'_> {
     pub(super) fn job_op(&mut self, op: &JobOp) -> Result<Option<Enqueued>, Halt> {
         match op {
             JobOp::Enqueue(spec) => return self.enqueue(spec).map(Some),
-            JobOp::Extend { lease, until } => {
+            JobOp::Extend { lease, by } => {
                 let mut row = self.must_hold(*lease)?;
-                row.leased_until = Some(*until);
+                row.leased_until = Some(later(self.ground.steady, *by));
                 self.top.jobs.insert(lease.job, Some(row));
             }
             JobOp::Finish(lease) => {
@@ -99,7 +100,7 @@ impl Draft<'_> {
             }
             JobOp::Cancel { job, note } => {
                 let Some(row) = self.unfinished(*job)? else {
-                    return Err(refused(*job, "cancelled"));
+                    return self.discard(*job, note).map(|()| None);
                 };
                 if row.state == JobState::Leased {
                     return Err(refused(*job, "cancelled"));
@@ -117,6 +118,7 @@ impl Draft<'_> {
                 row.due = Due::Now;
                 row.deadline = row.deadline.filter(|d| *d > self.ground.now);
                 self.remove(keys::job(keys::FINISHED, *job));
+                self.left_dead(*job, &row);
                 self.top.keys.insert(row.key.clone(), Some(*job));
                 self.step(*job, row, JobState::Ready, "job.requeued", Some(note))?;
             }
@@ -217,7 +219,7 @@ impl Draft<'_> {
         &mut self,
         id: JobId,
         owner: &str,
-        until: Timestamp,
+        lease: std::time::Duration,
     ) -> Result<Option<JobRow>, Halt> {
         let Some(mut row) = self.unfinished(id)? else {
             return Ok(None);
@@ -228,7 +230,7 @@ impl Draft<'_> {
         row.attempts += 1;
         row.epoch += 1;
         row.owner = Some(owner.to_owned());
-        row.leased_until = Some(until);
+        row.leased_until = Some(later(self.ground.steady, lease));
         self.step(id, row.clone(), JobState::Leased, "job.leased", None)?;
         Ok(self.top.jobs.get(&id).cloned().flatten())
     }
@@ -243,16 +245,15 @@ impl Draft<'_> {
 
     /// Drops a finished job for good, if it still is what `finished_at` says.
     pub(super) fn forget(&mut self, id: JobId, finished_at: Timestamp) -> Result<(), Halt> {
-        let same = self.finished(id)?.is_some_and(|row| {
+        let same = |row: &JobRow| {
             row.history
                 .last()
                 .is_some_and(|t| t.time.as_microsecond() == finished_at.as_microsecond())
-        });
-        if same {
-            self.remove(keys::job(keys::FINISHED, id));
-            self.remove_body(&keys::job(keys::PAYLOAD, id), 0)?;
+        };
+        match self.finished(id)?.filter(same) {
+            Some(row) => self.erase(id, &row),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn waiting(&self, due: Due) -> JobState {
@@ -278,6 +279,7 @@ impl Draft<'_> {
     ) -> Result<(), Halt> {
         let now = self.ground.now;
         row.enter(state, note, now);
+        self.spill(id, &mut row);
         let mut data = json!({ "kind": row.kind, "key": row.key, "attempts": row.attempts });
         if let Some(note) = row.history.last().and_then(|t| t.note.as_deref()) {
             data["note"] = note.into();
@@ -291,8 +293,9 @@ impl Draft<'_> {
             self.top.keys.insert(row.key.clone(), None);
             self.put(keys::job(keys::FINISHED, id), row.encode());
             self.top.jobs.insert(id, None);
-            if state != JobState::Dead {
-                self.top.finished.push((now, id));
+            match state {
+                JobState::Dead => self.top.dead.push(((now, id), true)),
+                _ => self.top.finished.push((now, id)),
             }
         } else {
             self.top.jobs.insert(id, Some(row));
@@ -301,7 +304,7 @@ impl Draft<'_> {
     }
 }
 
-fn refused(job: JobId, step: &'static str) -> Halt {
+pub(super) fn refused(job: JobId, step: &'static str) -> Halt {
     Halt::Refused(Precondition::JobCan { job, step })
 }
 
@@ -310,7 +313,7 @@ fn decode(id: JobId, bytes: &[u8]) -> Result<JobRow, Halt> {
         .ok_or_else(|| unreadable("jobs", id, "the row is not in a known form").into())
 }
 
-fn later(now: Timestamp, by: std::time::Duration) -> Timestamp {
+pub(super) fn later(now: Timestamp, by: std::time::Duration) -> Timestamp {
     SignedDuration::try_from(by)
         .ok()
         .and_then(|by| now.checked_add(by).ok())

@@ -17,6 +17,8 @@ pub const PAYLOAD: u8 = b'j';
 pub const UNFINISHED: u8 = b's';
 /// All else of a finished job.
 pub const FINISHED: u8 = b'd';
+/// Pieces of a job's older history.
+pub const HISTORY: u8 = b'h';
 pub const EVENT: u8 = b'e';
 pub const BLOB: u8 = b'b';
 
@@ -42,6 +44,20 @@ pub fn job(prefix: u8, id: JobId) -> [u8; 17] {
     let mut key = [prefix; 17];
     key[1..].copy_from_slice(id.as_bytes());
     key
+}
+
+/// The `n`-th piece of a job's older history.
+pub fn history(id: JobId, n: u32) -> [u8; 21] {
+    let mut key = [HISTORY; 21];
+    key[1..17].copy_from_slice(id.as_bytes());
+    key[17..].copy_from_slice(&n.to_be_bytes());
+    key
+}
+
+/// The job and the number in a key of [`history`].
+pub fn history_parts(key: &[u8]) -> Option<(JobId, u32)> {
+    let n = u32::from_be_bytes(key.get(17..)?.try_into().ok()?);
+    Some((job_id(&key[..17])?, n))
 }
 
 /// The job a key of [`job`] names.

@@ -12,12 +12,15 @@
 
 mod bytes;
 mod committer;
+mod dead;
 mod draft;
 mod export;
+mod history;
 mod index;
 mod jobrow;
 mod jobs;
 mod keys;
+mod leases;
 mod mark;
 mod open;
 mod read;
@@ -25,6 +28,7 @@ mod recover;
 mod retention;
 mod rows;
 mod schema;
+mod set_back;
 mod verify;
 
 use std::{

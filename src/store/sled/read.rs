@@ -15,6 +15,7 @@ use super::{
     Opened, Shared,
     bytes::Reader,
     draft::unreadable,
+    history,
     jobrow::JobRow,
     keys,
     rows::{BlobRow, Body, RecordRow},
@@ -129,13 +130,15 @@ fn job_row(tree: &Tree, id: JobId) -> Result<Option<JobRow>, StoreError> {
 }
 
 pub(super) fn job(opened: &Opened, id: JobId) -> Result<Option<Job>, StoreError> {
-    let Some(row) = job_row(&opened.db, id)? else {
+    let Some(mut row) = job_row(&opened.db, id)? else {
         return Ok(None);
     };
+    history::complete(&opened.db, id, &mut row)?;
     Ok(payload(opened, id)?.map(|payload| row.into_job(id, payload)))
 }
 
-/// Newest first: the unfinished and the finished, merged by id.
+/// Newest first. Jobs of all states are walked by their payloads, which stay where they are while a job moves between
+/// the unfinished and the finished; those of one state by the rows among which it stands.
 pub(super) fn jobs(
     opened: &Opened,
     kind: Option<&str>,
@@ -143,43 +146,35 @@ pub(super) fn jobs(
     after: Option<JobId>,
     limit: usize,
 ) -> Result<Vec<Job>, StoreError> {
-    let walk = |prefix: u8, wanted: bool| {
-        let start = keys::job(prefix, JobId::nil()).to_vec();
-        let end = match after {
-            _ if !wanted => start.clone(),
-            Some(id) => keys::job(prefix, id).to_vec(),
-            None => keys::successor(&[prefix]),
-        };
-        opened.db.range(start..end).rev().peekable()
+    let prefix = match state {
+        None => keys::PAYLOAD,
+        Some(state) if state.is_final() => keys::FINISHED,
+        Some(_) => keys::UNFINISHED,
     };
-    let mut unfinished = walk(keys::UNFINISHED, state.is_none_or(|s| !s.is_final()));
-    let mut finished = walk(keys::FINISHED, state.is_none_or(JobState::is_final));
+    let start = keys::job(prefix, JobId::nil()).to_vec();
+    let end = match after {
+        Some(id) => keys::job(prefix, id).to_vec(),
+        None => keys::successor(&[prefix]),
+    };
     let mut found: Vec<Job> = Vec::new();
-    while found.len() < limit {
-        let newer = match (unfinished.peek(), finished.peek()) {
-            (None, None) => break,
-            (Some(Ok((a, _))), Some(Ok((b, _)))) => a[1..] >= b[1..],
-            (Some(_), _) => true,
-            (None, Some(_)) => false,
+    for entry in opened.db.range(start..end).rev() {
+        if found.len() >= limit {
+            break;
+        }
+        let (key, bytes) = entry?;
+        let bad = || unreadable("jobs", hex::encode(&key), "not in a known form");
+        let id = keys::job_id(&key).ok_or_else(bad)?;
+        let row = match state {
+            None => job_row(&opened.db, id)?,
+            Some(_) => Some(JobRow::decode(&bytes).ok_or_else(bad)?),
         };
-        let next = if newer {
-            unfinished.next()
-        } else {
-            finished.next()
-        };
-        let Some(next) = next else { break };
-        let (key, bytes) = next?;
-        let (Some(id), Some(row)) = (keys::job_id(&key), JobRow::decode(&bytes)) else {
-            return Err(unreadable("jobs", hex::encode(&key), "not in a known form"));
-        };
-        if kind.is_some_and(|k| k != row.kind)
-            || state.is_some_and(|s| s != row.state)
-            // It moved while we walked.
-            || found.last().is_some_and(|last| last.id == id)
-        {
+        // Dropped while we walked.
+        let Some(mut row) = row else { continue };
+        if kind.is_some_and(|k| k != row.kind) || state.is_some_and(|s| s != row.state) {
             continue;
         }
         if let Some(payload) = payload(opened, id)? {
+            history::complete(&opened.db, id, &mut row)?;
             found.push(row.into_job(id, payload));
         }
     }

@@ -2,7 +2,7 @@
 //! stand, which blobs are named. Orphaned leases are freed before anybody can ask.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Instant,
 };
@@ -14,10 +14,12 @@ use super::{
     index::Index,
     jobrow::JobRow,
     keys,
+    leases::Patience,
     open::Identity,
     read,
     rows::BlobRow,
     schema::Schema,
+    set_back,
 };
 use crate::{
     base::Clock,
@@ -37,19 +39,26 @@ pub(super) fn committer(
 ) -> Result<Committer, String> {
     let tree = &opened.db;
     let mut index = Index::default();
-    let mut orphans = Vec::new();
+    let (mut orphans, mut far) = (Vec::new(), Vec::new());
+    let now = clock.now();
     for entry in tree.scan_prefix([keys::UNFINISHED]) {
         let (id, row) = job(&entry.map_err(text)?, JobRow::decode_head)?;
+        if set_back::is_too_far(&row, now) {
+            far.push(id);
+        }
         if row.state == JobState::Leased {
             orphans.push(id);
         }
         index.set(id, Some(&row));
     }
     let mut finished = Vec::new();
+    let mut dead = BTreeSet::new();
     for entry in tree.scan_prefix([keys::FINISHED]) {
         let (id, row) = job(&entry.map_err(text)?, JobRow::decode)?;
-        if let Some(last) = row.history.last().filter(|_| row.state != JobState::Dead) {
-            finished.push((last.time, id));
+        match (row.history.last(), row.state) {
+            (Some(last), JobState::Dead) => drop(dead.insert((last.time, id))),
+            (Some(last), _) => finished.push((last.time, id)),
+            (None, _) => {}
         }
     }
     finished.sort_unstable();
@@ -91,15 +100,20 @@ pub(super) fn committer(
         blobs: writer,
         live,
         finished: VecDeque::from(finished),
+        dead,
         first_event,
         event,
         sequence,
         chain_time,
+        seen: now,
+        patience: Patience::new(Instant::now()),
         dirty: false,
         last_sync: Instant::now(),
         marked: (0, Instant::now()),
     };
     committer.free_orphans(&orphans)?;
+    committer.bring_near(&far)?;
+    committer.name_dead();
     Ok(committer)
 }
 

@@ -22,16 +22,20 @@ pub(super) struct Dropped {
     pub events: u64,
 }
 
-/// Frees leases that ran out and gives up jobs whose deadline passed.
-pub(super) fn sweep(ground: &Ground<'_>, group: &mut Layer) -> Result<(), Halt> {
-    let lost = ground.index.lost_leases(ground.now, SWEEP);
+/// Gives up jobs whose deadline passed and, with `leases`, frees leases that ran out. What the group drafted
+/// before counts: a lease that it extends is not lost.
+pub(super) fn sweep(ground: &Ground<'_>, group: &mut Layer, leases: bool) -> Result<(), Halt> {
+    let lost = match leases {
+        true => ground.index.lost_leases(ground.steady, SWEEP),
+        false => Vec::new(),
+    };
     let overdue = ground.index.overdue(ground.now, SWEEP);
     if lost.is_empty() && overdue.is_empty() {
         return Ok(());
     }
     let mut draft = Draft::new(ground, group);
     for id in lost {
-        draft.free(id, "the lease ran out")?;
+        draft.free_lost(id)?;
     }
     for id in overdue {
         draft.expire(id)?;
@@ -59,6 +63,13 @@ impl Committer {
             }
             draft.forget(*id, *at)?;
             dropped.finished += 1;
+        }
+        let too_many = self
+            .dead
+            .len()
+            .saturating_sub(self.options.keep_dead_count as usize);
+        for (_, id) in self.dead.iter().take(too_many.min(limit)) {
+            draft.drop_dead(*id)?;
         }
         let young = before(ground.now, self.options.keep_events.0);
         for number in (self.first_event..=self.event).take(limit) {

@@ -1,13 +1,13 @@
 //! Walks everything in a store and names what is wrong with it. Changes nothing but what every open does.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
 use super::{
     Opened,
     bytes::Reader,
-    jobrow::JobRow,
+    jobrow::{JobRow, read_steps},
     keys, read,
     rows::{BlobRow, Body, RecordRow},
     schema::Schema,
@@ -92,7 +92,7 @@ pub(super) fn verify(opened: &Opened, schema: &Schema) -> Result<Verified, ::sle
             found.wrong(e.to_string());
         }
     }
-    let mut jobs: HashSet<JobId> = HashSet::new();
+    let mut jobs: HashMap<JobId, u32> = HashMap::new();
     for prefix in [keys::UNFINISHED, keys::FINISHED] {
         for entry in tree.scan_prefix([prefix]) {
             let (key, bytes) = entry?;
@@ -106,7 +106,7 @@ pub(super) fn verify(opened: &Opened, schema: &Schema) -> Result<Verified, ::sle
                     row.state
                 ));
             }
-            if !jobs.insert(id) {
+            if jobs.insert(id, row.spilled).is_some() {
                 found.wrong(format!("job {id} is there twice"));
             }
             match read::payload(opened, id) {
@@ -120,11 +120,23 @@ pub(super) fn verify(opened: &Opened, schema: &Schema) -> Result<Verified, ::sle
     for entry in tree.scan_prefix([keys::PAYLOAD]) {
         let (key, bytes) = entry?;
         note(Body::read(&bytes));
-        if keys::job_id(&key).is_none_or(|id| !jobs.contains(&id)) {
+        if keys::job_id(&key).is_none_or(|id| !jobs.contains_key(&id)) {
             found.wrong(format!(
                 "the payload {} belongs to no job",
                 hex::encode(&key)
             ));
+        }
+    }
+    for entry in tree.scan_prefix([keys::HISTORY]) {
+        let (key, bytes) = entry?;
+        let shown = hex::encode(&key);
+        let known = keys::history_parts(&key)
+            .is_some_and(|(id, n)| jobs.get(&id).is_some_and(|spilled| n < *spilled));
+        if !known {
+            found.wrong(format!("the history {shown} belongs to no job"));
+        }
+        if read_steps(&mut Reader(&bytes)).is_none() {
+            found.wrong(format!("the history {shown} is not in a known form"));
         }
     }
     let mut before: Option<u64> = None;
