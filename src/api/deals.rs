@@ -17,6 +17,7 @@ use super::{
     transactions::{TransactionView, WaitParams},
 };
 use crate::{
+    base::time::from_unix,
     deals::{DealRecord, Seen},
     market::DealStatus,
     store::{IndexValue, Query, Record},
@@ -75,9 +76,9 @@ impl From<DealRecord> for DealView {
             buyer: terms.buyer,
             price: terms.price.to_string(),
             asset: terms.asset,
-            created: time(terms.created.saturating_to()),
-            check_in: time(terms.offer.check_in.saturating_to()),
-            check_out: time(terms.offer.check_out.saturating_to()),
+            created: from_unix(terms.created.saturating_to()),
+            check_in: from_unix(terms.offer.check_in.saturating_to()),
+            check_out: from_unix(terms.offer.check_out.saturating_to()),
             history: d.history.into_iter().map(SeenView::from).collect(),
         }
     }
@@ -87,16 +88,11 @@ impl From<Seen> for SeenView {
     fn from(s: Seen) -> Self {
         Self {
             status: s.status,
-            time: time(s.time),
+            time: from_unix(s.time),
             block: s.block,
             transaction: s.transaction,
         }
     }
-}
-
-/// None for a time outside of the calendar.
-pub fn time(unix: u64) -> Option<Timestamp> {
-    Timestamp::from_second(i64::try_from(unix).ok()?).ok()
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -190,17 +186,20 @@ enum StepResponses {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CheckInBody {
-    /// The buyer's signature over Voucher(deal, buyer), 65 bytes in 0x-hex.
-    signature: String,
+    /// The buyer's signature over Voucher(deal, buyer), in 0x-hex (65 bytes, unless the buyer is a contract). Needed
+    /// until the deal's check-in time; from then on a buyer who is not there can be checked in without.
+    signature: Option<String>,
 }
 
 /// Check a deal in
 ///
-/// With the buyer's voucher signature. The deal must be Claimed.
+/// With the buyer's voucher signature; from the deal's check-in time on also without. The deal must be Claimed.
 #[utoipa::path(post, path = "/{id}/check-in", tag = "deals", request_body = CheckInBody,
     params(("id" = String, Path), WaitParams),
     responses(StepResponses,
         (status = 400, description = "`bad-id`, `bad-signature`"),
+        (status = 409, description = "`deal-status` (see `deal_status`), `voucher-needed` (until `due`), \
+            `deal-under-way` (see `transaction`), `would-revert`, `too-much-gas`"),
         (status = 422, description = "`voucher-signature`: not the buyer's."),
     ))]
 async fn check_in(
@@ -211,8 +210,9 @@ async fn check_in(
     Body(body): Body<CheckInBody>,
 ) -> Result<Response, Problem> {
     let id = parse_id(&id)?;
-    let signature = signature(&body.signature)?;
-    let sent = api.deals.by(actor).check_in(id, &signature).await?;
+    let signature = body.signature.as_deref().map(signature).transpose()?;
+    let deals = api.deals.by(actor);
+    let sent = deals.check_in(id, signature.as_deref()).await?;
     wait.answer(&api, sent).await
 }
 

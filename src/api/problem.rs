@@ -41,7 +41,7 @@ pub struct ProblemSchema {
     detail: String,
     /// With `deal-status`: the status that the deal is in.
     deal_status: Option<DealStatus>,
-    /// With `deal-time`: when the step can be taken, unix seconds.
+    /// With `deal-time`, `voucher-needed`: when the step can be taken, or without one; unix seconds.
     due: Option<u64>,
     /// With `deal-under-way`: the transaction that is, if it is known.
     transaction: Option<Uuid>,
@@ -205,6 +205,9 @@ impl From<StepError> for Problem {
                 "voucher-signature",
                 detail,
             ),
+            StepError::VoucherNeeded { due, .. } => {
+                Self::new(StatusCode::CONFLICT, "voucher-needed", detail).with("due", due)
+            }
             StepError::NotOurs(_) => Self::new(StatusCode::NOT_FOUND, "deal-not-ours", detail),
             StepError::TooEarly { due, .. } => {
                 Self::new(StatusCode::CONFLICT, "deal-time", detail).with("due", due)

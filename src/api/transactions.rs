@@ -1,5 +1,7 @@
 //! `/api/v1/admin/transactions`: the journal of what the node sent.
 
+use std::time::Duration;
+
 use alloy::primitives::{Address, B256};
 use axum::{
     Json,
@@ -22,7 +24,7 @@ use super::{
 use crate::{
     access::{self, Actor},
     base::Span,
-    chain::{Sender, Transaction, TransactionState},
+    chain::{Registrar, Sender, Transaction, TransactionState},
     store::{Batch, Query, Record},
 };
 
@@ -131,11 +133,15 @@ pub struct WaitParams {
 }
 
 impl WaitParams {
+    /// Shorter than `api.timeout`: the rest is for what comes before and after, or the answer would be a timeout.
+    pub fn limit(&self, api: &Api) -> Option<Duration> {
+        let longest = api.config.timeout.0 * 5 / 6;
+        self.wait.map(|wait| wait.0.min(longest))
+    }
+
     /// 200 with a settled transaction, 202 with one under way.
     pub async fn answer(&self, api: &Api, mut sent: Transaction) -> Result<Response, Problem> {
-        if let Some(wait) = self.wait {
-            // The rest is for what comes before and after, or the answer would be a timeout.
-            let limit = wait.0.min(api.config.timeout.0 * 5 / 6);
+        if let Some(limit) = self.limit(api) {
             // A node that is going down answers with what there is: the transaction goes on without it.
             let newer = tokio::select! {
                 newer = api.deals.sender.wait(sent.id, limit) => newer?,
@@ -252,7 +258,7 @@ async fn cancel(
 /// sender's to make.
 async fn sender_of(api: &Api, id: Uuid) -> Result<Sender, Problem> {
     let signer = find(api, id).await?.signer;
-    let owner = api.registrar.as_ref().map(|r| &r.sender);
+    let owner = api.registrar.as_ref().map(Registrar::sender);
     let theirs = owner.filter(|sender| sender.address() == signer);
     Ok(theirs.unwrap_or(&api.deals.sender).clone())
 }

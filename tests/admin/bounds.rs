@@ -54,7 +54,7 @@ async fn too_much_and_too_slow_are_problems() {
     let chain = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let rpc = format!("http://{}", chain.local_addr().unwrap());
     let owner = PrivateKeySigner::random();
-    let house = House::open_with(tempfile::tempdir().unwrap(), owner, |config| {
+    let house = House::open_configured(tempfile::tempdir().unwrap(), owner, |config| {
         config.chain.rpc = vec![rpc];
         config.api = Api {
             timeout: Span(Duration::from_millis(200)),

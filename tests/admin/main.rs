@@ -3,7 +3,9 @@
 
 mod bounds;
 mod cli;
+mod jobs;
 mod listeners;
+mod store_files;
 
 use std::{path::Path, sync::Arc};
 
@@ -21,7 +23,7 @@ use tradewind::{
     base::{Clock, Span},
     config::{self, Config},
     market::DigestSigner,
-    node::Node,
+    node::{Node, NodeBuilder},
     shutdown::Shutdown,
     store::{self, SharedStore},
     telemetry::{Metrics, Tasks},
@@ -93,18 +95,33 @@ impl House {
     }
 
     async fn open_in(dir: TempDir, owner: PrivateKeySigner) -> Self {
-        Self::open_with(dir, owner, |_| {}).await
+        Self::open_with(dir, owner, |builder| builder).await
     }
 
+    /// A node with something of its own in it.
     async fn open_with(
+        dir: TempDir,
+        owner: PrivateKeySigner,
+        fit: impl FnOnce(NodeBuilder) -> NodeBuilder,
+    ) -> Self {
+        let builder = Node::builder(config(dir.path(), owner.address()));
+        Self::start(dir, owner, fit(builder)).await
+    }
+
+    /// A node configured otherwise.
+    async fn open_configured(
         dir: TempDir,
         owner: PrivateKeySigner,
         change: impl FnOnce(&mut Config),
     ) -> Self {
-        let shutdown = Shutdown::new();
         let mut config = config(dir.path(), owner.address());
         change(&mut config);
-        let node = Node::builder(config)
+        Self::start(dir, owner, Node::builder(config)).await
+    }
+
+    async fn start(dir: TempDir, owner: PrivateKeySigner, builder: NodeBuilder) -> Self {
+        let shutdown = Shutdown::new();
+        let node = builder
             .start(shutdown.clone())
             .await
             .unwrap_or_else(|e| panic!("{e}"));
@@ -121,15 +138,15 @@ impl House {
 
     /// Ends the node in order, and starts it again on the same data.
     async fn restart(self) -> Self {
-        let (dir, owner) = (self.dir, self.owner);
-        self.shutdown.trigger();
-        self.running.await.unwrap();
-        Self::open_in(dir, owner).await
+        let owner = self.owner.clone();
+        Self::open_in(self.close().await, owner).await
     }
 
-    async fn close(self) {
+    /// Ends the node in order; what it leaves behind.
+    async fn close(self) -> TempDir {
         self.shutdown.trigger();
         self.running.await.unwrap();
+        self.dir
     }
 
     fn data_dir(&self) -> std::path::PathBuf {
