@@ -180,14 +180,30 @@ pub async fn ready(
     (code, Json(view)).into_response()
 }
 
-/// A loop with what troubles it and since when, if anything does.
+/// A loop with what troubles it and since when, if anything does: itself, and what it depends on.
 fn with_reason(mut l: LoopHealth, degraded: &[Degraded]) -> LoopView {
-    let mut reason = None;
     if l.state == LoopState::Dead {
-        reason = Some("it missed its beat, or gave up".to_owned());
-    } else if let Some(trouble) = degraded.iter().find(|d| d.name == l.name) {
-        reason = Some(trouble.reason.clone());
-        l.since = trouble.since;
+        return LoopView {
+            health: l,
+            reason: Some("it missed its beat, or gave up".to_owned()),
+        };
     }
-    LoopView { health: l, reason }
+    let own = degraded.iter().filter(|d| d.name == l.name);
+    let tied = degraded
+        .iter()
+        .filter(|d| d.of.as_ref() == Some(&l.name) && d.name != l.name);
+    let since = own.clone().chain(tied.clone()).map(|d| d.since).min();
+    let mut reasons: Vec<String> = own.map(|d| d.reason.clone()).collect();
+    for trouble in tied {
+        let reason = format!("{}: {}", trouble.name, trouble.reason);
+        // What the loop gives as its own reason is often the same.
+        if !reasons.iter().any(|known| known.contains(&reason)) {
+            reasons.push(reason);
+        }
+    }
+    l.since = since.unwrap_or(l.since);
+    LoopView {
+        reason: since.map(|_| reasons.join("; ")),
+        health: l,
+    }
 }
