@@ -79,11 +79,8 @@ impl Access {
             }
         };
         if let Some(batch) = audit {
-            self.store.commit(batch).await.map_err(|e| match e {
-                CommitError::Store(e) => e,
-                // It asks for nothing.
-                CommitError::Refused(p) => StoreError::Misuse(p.to_string()),
-            })?;
+            let told = self.store.commit(batch).await;
+            told.map_err(CommitError::unconditional)?;
         }
         outcome
     }

@@ -1,11 +1,16 @@
 //! What a node is made of, and the order it is put together in.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc};
 
 use axum::Router;
 use tokio::sync::watch;
 
-use super::{Node, lights::NodeLights, owners::EntityOwner};
+use super::{
+    Node,
+    lights::NodeLights,
+    listeners::{self, Listener},
+    owners::EntityOwner,
+};
 use crate::{
     access::{self, Access},
     api::{self, Api, Attempts, Phase},
@@ -56,6 +61,7 @@ pub struct NodeBuilder {
     routes: Router,
     handlers: BTreeMap<String, Arc<dyn Handler>>,
     recurring: Vec<Recurring>,
+    listeners: Vec<Arc<dyn Listener>>,
 }
 
 impl NodeBuilder {
@@ -66,6 +72,7 @@ impl NodeBuilder {
             routes: Router::new(),
             handlers: BTreeMap::new(),
             recurring: Vec::new(),
+            listeners: Vec::new(),
         }
     }
 
@@ -93,6 +100,12 @@ impl NodeBuilder {
         self
     }
 
+    /// Hears of the node's start and stop, its coordinators and the messages that come.
+    pub fn listener(mut self, listener: impl Listener) -> Self {
+        self.listeners.push(Arc::new(listener));
+        self
+    }
+
     /// Puts the rooms together and starts their loops. What only needs waiting for (a coordinator, an RPC
     /// endpoint) does not fail the start: it is named by `/ready` and retried.
     pub async fn start(self, shutdown: Shutdown) -> Result<Node, StartError> {
@@ -102,6 +115,7 @@ impl NodeBuilder {
             routes,
             handlers,
             recurring,
+            listeners,
         } = self;
         let mut problems = Default::default();
         config.chain.resolve();
@@ -111,10 +125,15 @@ impl NodeBuilder {
         }
         chain::install_crypto();
         let data_dir = &config.node.data_dir;
-        std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir {
-            path: data_dir.clone(),
-            source,
-        })?;
+        // Nobody else may look in; one that is there keeps the mode that its maker gave it.
+        let mut private = std::fs::DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private
+            .create(data_dir)
+            .map_err(|source| StartError::DataDir {
+                path: data_dir.clone(),
+                source,
+            })?;
         let clock = Clock::system();
         let metrics = Metrics::new();
         let base = Tasks::new(clock.clone(), metrics.clone(), shutdown.clone());
@@ -152,6 +171,8 @@ impl NodeBuilder {
             ..config.network.clone()
         };
         let (peer, inbound) = Peer::start(&network, data_dir, &work)?;
+        // From the first connection on.
+        let listeners: Vec<_> = listeners.into_iter().map(|l| (l, peer.events())).collect();
         let topics = Topics::new(topics, peer.clone(), store.clone(), clock.clone());
         let sender = Sender::start(
             contracts.clone(),
@@ -287,6 +308,9 @@ impl NodeBuilder {
             serve(&faces, "metrics", server, api::metrics_routes(metrics));
         }
         phase.send_replace(Phase::Running);
+        for (number, (listener, events)) in (1..).zip(listeners) {
+            listeners::listen(number, listener, events, api_address.clone(), &sources);
+        }
         tracing::info!(api = api_address, data_dir = %data_dir.display(), "ready");
         Ok(Node {
             api_address,

@@ -21,7 +21,7 @@ use crate::{
     market::{DigestSigner, Domain, Offer, Request, SignOfferError},
     network::Peer,
     queue::{Handler, JobContext, Outcome},
-    store::{Batch, CommitError, Job, JobOp, Precondition, SharedStore, StoreError, fetch},
+    store::{Batch, CommitError, Job, JobOp, Precondition, Record, SharedStore, StoreError, fetch},
 };
 
 /// A record that changed under the job is looked at again, so often before the job waits a little.
@@ -72,10 +72,9 @@ impl Answer {
         let Some(key) = job.spec.payload["request"].as_str() else {
             return Ok(Outcome::Dead("the payload names no request".into()));
         };
-        let Some(held) = fetch::<RequestRecord>(&*self.store, key).await? else {
+        let Some((held, others)) = self.look(key).await? else {
             return Ok(Outcome::Dead(format!("request {key} is not stored")));
         };
-        let others = contest::contents(&self.store, held.value.id).await?;
         if let Some(winner) = contest::winner_over(&held.value, &others) {
             let mut batch = Batch::new();
             if !matches!(held.value.state, RequestState::Superseded { .. }) {
@@ -99,6 +98,20 @@ impl Answer {
             Err(BuildError::Declined(decline)) => self.decline(job, held, decline, others).await,
             Err(e) => Ok(Outcome::Retry(e.to_string())),
         }
+    }
+
+    /// The record, and the others of its request's id: in one look, since each may wait for the disk.
+    async fn look(&self, key: &str) -> Result<Option<(Row, Vec<Row>)>, StoreError> {
+        let Some(id) = RequestRecord::request_of(key) else {
+            return Ok(None);
+        };
+        let mut others = contest::contents(&self.store, id).await?;
+        let held = match others.iter().position(|row| row.value.key() == key) {
+            Some(at) => Some(others.swap_remove(at)),
+            // Many were taken in at the same moment, more than are looked at.
+            None => fetch::<RequestRecord>(&*self.store, key).await?,
+        };
+        Ok(held.map(|held| (held, others)))
     }
 
     /// The stored offers, unless none of them can be taken up any more.

@@ -1,8 +1,10 @@
 //! The admin API over HTTP, on a node whose chain and coordinator are away: who is let in, what the supplier can
 //! steer, and what the event log says of it afterwards.
 
+mod bounds;
 mod cli;
 mod jobs;
+mod listeners;
 mod store_files;
 
 use std::{path::Path, sync::Arc};
@@ -102,8 +104,24 @@ impl House {
         owner: PrivateKeySigner,
         fit: impl FnOnce(NodeBuilder) -> NodeBuilder,
     ) -> Self {
+        let builder = Node::builder(config(dir.path(), owner.address()));
+        Self::start(dir, owner, fit(builder)).await
+    }
+
+    /// A node configured otherwise.
+    async fn open_configured(
+        dir: TempDir,
+        owner: PrivateKeySigner,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut config = config(dir.path(), owner.address());
+        change(&mut config);
+        Self::start(dir, owner, Node::builder(config)).await
+    }
+
+    async fn start(dir: TempDir, owner: PrivateKeySigner, builder: NodeBuilder) -> Self {
         let shutdown = Shutdown::new();
-        let node = fit(Node::builder(config(dir.path(), owner.address())))
+        let node = builder
             .start(shutdown.clone())
             .await
             .unwrap_or_else(|e| panic!("{e}"));
@@ -516,6 +534,41 @@ async fn topics_and_the_pause_outlive_a_restart() {
     let status = house.machine().get("/api/v1/admin/status").await.unwrap();
     assert_eq!(status["answering"]["answering"], true);
     assert_eq!(on(&status), [("hello".into(), true)]);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asked_for_much_is_written_down_before_it_is_done() {
+    let house = House::open().await;
+    let machine = house.machine();
+    let nowhere = json!({ "path": house.data_dir().join("nowhere/copy") });
+    let refused = machine
+        .post("/api/v1/admin/store/backup", &nowhere)
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("backup failed"), "{refused}");
+    let path = house.dir.path().join("copy");
+    machine
+        .post("/api/v1/admin/store/backup", &json!({ "path": path }))
+        .await
+        .unwrap();
+    let acts = async || -> Vec<String> {
+        let events = machine.events(None).await.unwrap();
+        let acts = events.iter().filter(|e| e["type"] == "admin.acted");
+        acts.map(|e| e["data"]["action"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(acts().await, ["store.backup"; 2]);
+    // The copy tells of itself.
+    let (_, counts) = store::check(&path).unwrap();
+    assert_eq!(counts.events, 2);
+
+    let done = machine
+        .post("/api/v1/admin/jobs/retry", &json!({}))
+        .await
+        .unwrap();
+    assert_eq!(done["retried"], 0);
+    assert_eq!(acts().await.last().unwrap(), "jobs.retry");
     house.close().await;
 }
 
