@@ -16,6 +16,7 @@ use std::{
 };
 
 use alloy::primitives::{Address, B256, U256};
+use futures::FutureExt as _;
 use report::{Better, Mode, Report};
 use rpc_proxy::RpcProxy;
 use serde_json::{Value, json};
@@ -171,6 +172,8 @@ fn offer(chain: &DevChain, contracts: &Contracts, supplier: B256, expire: u64) -
         &contracts.domain(),
         signer,
     )
+    .now_or_never()
+    .expect("a key in memory signs at once")
     .unwrap()
 }
 

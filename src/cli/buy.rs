@@ -105,7 +105,7 @@ async fn trade(mut buyer: Buyer, topic: &str, query: Value) -> Result<Value, Fai
         )));
     };
     let deal = buyer.accept(offer, payment).await?;
-    let voucher = buyer.voucher(offer.id)?;
+    let voucher = buyer.voucher(offer.id).await?;
     Ok(json!({
         "request": request.id,
         "offers": offers.good.len(),

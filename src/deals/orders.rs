@@ -128,7 +128,7 @@ impl Deals {
         let ordered = async {
             allowed(&record, Step::CheckIn)?;
             self.check_voucher(&record, buyer_signature).await?;
-            let intent = self.check_in_intent(id, buyer_signature)?;
+            let intent = self.check_in_intent(id, buyer_signature).await?;
             self.send_order(intent, Step::CheckIn, "ordered, with the buyer's voucher")
                 .await
         };

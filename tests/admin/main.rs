@@ -156,7 +156,10 @@ impl House {
         let (status, _, body) = self.call(Method::POST, path, &[], Some(&owner)).await;
         assert_eq!(status, 200, "{body}");
         let challenge: Challenge = serde_json::from_value(body).unwrap();
-        let signature = key.sign_digest(&challenge.message().digest()).unwrap();
+        let signature = key
+            .sign_digest(&challenge.message().digest())
+            .await
+            .unwrap();
         let signed = json!({
             "owner": key.address(),
             "nonce": challenge.nonce,
@@ -202,6 +205,7 @@ async fn forged(house: &House, audience: &str, now: &str) -> String {
     let signature = house
         .owner
         .sign_digest(&challenge.message().digest())
+        .await
         .unwrap();
     let token = access
         .login(house.owner.address(), challenge.nonce, &signature)

@@ -2,7 +2,7 @@
 
 use alloy::{
     primitives::{Address, B256, Bytes, U256},
-    signers::local::PrivateKeySigner,
+    signers::{SignerSync, local::PrivateKeySigner},
     sol,
     sol_types::SolCall,
 };
@@ -10,7 +10,7 @@ use serde_json::json;
 use tradewind::{
     base::ids,
     chain::{Call, ChainError, EntityKind, Fault, Intent, Revert, entity_id},
-    market::{DealStatus, DigestSigner, Offer, Step, eip712::offer_digest},
+    market::{DealStatus, Offer, Step, eip712::offer_digest},
 };
 
 use crate::support::{Stage, done, submit, until, voucher};
@@ -90,7 +90,7 @@ fn altered(stage: &Stage, offer: &Offer, change: impl FnOnce(&mut Offer)) -> Off
     change(&mut offer);
     let digest = offer_digest(&offer.payload, &stage.contracts.domain());
     let signer = &stage.chain.accounts.signer;
-    offer.signature = DigestSigner::sign_digest(signer, &digest).unwrap().into();
+    offer.signature = signer.sign_hash_sync(&digest).unwrap().as_bytes().into();
     offer
 }
 

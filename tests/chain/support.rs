@@ -11,6 +11,7 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use serde_json::json;
 use tradewind::{
     base::{Clock, ids},
@@ -162,6 +163,8 @@ impl Stage {
             &self.contracts.domain(),
             &self.chain.accounts.signer,
         )
+        .now_or_never()
+        .expect("a key in memory signs at once")
         .unwrap()
     }
 
@@ -330,8 +333,11 @@ fn offer_of(log: &MarketLog) -> Option<B256> {
 }
 
 pub fn voucher(stage: &Stage, deal: B256, key: &PrivateKeySigner) -> Bytes {
-    let signature =
-        tradewind::market::eip712::sign_voucher(deal, key, &stage.contracts.domain()).unwrap();
+    let domain = stage.contracts.domain();
+    let signature = tradewind::market::eip712::sign_voucher(deal, key, &domain)
+        .now_or_never()
+        .expect("a key in memory signs at once")
+        .unwrap();
     Bytes::from(signature)
 }
 

@@ -1,5 +1,7 @@
 //! From a call to signed bytes, and what endpoints answer when they are given them.
 
+use std::time::Duration;
+
 use alloy::{
     consensus::{SignableTransaction, TxEip1559, TxEnvelope},
     eips::eip2718::Encodable2718,
@@ -17,7 +19,10 @@ pub(super) struct Signed {
     pub raw: Bytes,
 }
 
-pub(super) fn sign(
+/// The signer may be another machine, and whoever asks holds back everything else that wants to be sent.
+const SIGN_LIMIT: Duration = Duration::from_secs(20);
+
+pub(super) async fn sign(
     call: &Call,
     chain_id: u64,
     nonce: u64,
@@ -36,8 +41,10 @@ pub(super) fn sign(
         access_list: Default::default(),
         input: call.data.clone(),
     };
-    let signature = signer
-        .sign_digest(&tx.signature_hash())
+    let digest = tx.signature_hash();
+    let signature = tokio::time::timeout(SIGN_LIMIT, signer.sign_digest(&digest))
+        .await
+        .map_err(|_| format!("no signature within {SIGN_LIMIT:?}"))?
         .map_err(|e| e.to_string())?;
     let signature = Signature::from_raw(&signature).map_err(|e| e.to_string())?;
     let signed = tx.into_signed(signature);
@@ -131,8 +138,8 @@ mod tests {
         assert_eq!(Handed::read(Ok(B256::ZERO)), Handed::Accepted);
     }
 
-    #[test]
-    fn signed_bytes_hash_to_what_is_journaled() {
+    #[tokio::test]
+    async fn signed_bytes_hash_to_what_is_journaled() {
         let signer = alloy::signers::local::PrivateKeySigner::random();
         let call = Call {
             to: signer.address(),
@@ -143,7 +150,7 @@ mod tests {
             max_fee: 10,
             max_tip: 1,
         };
-        let signed = sign(&call, 31337, 4, 21_000, fees, &signer).unwrap();
+        let signed = sign(&call, 31337, 4, 21_000, fees, &signer).await.unwrap();
         assert_eq!(alloy::primitives::keccak256(&signed.raw), signed.hash);
         assert_eq!(signed.raw[0], 2);
     }
