@@ -570,3 +570,20 @@ async fn the_queue_is_seen_and_steered() {
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     house.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signer_that_is_handed_over_stands_for_the_configs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), Address::repeat_byte(2));
+    config.signer.key_file = dir.path().join("nowhere").display().to_string();
+    let shutdown = Shutdown::new();
+    let refused = Node::builder(config.clone()).start(shutdown.clone()).await;
+    assert!(refused.is_err(), "there is no key");
+    let node = Node::builder(config)
+        .signer(PrivateKeySigner::random())
+        .start(shutdown.clone())
+        .await
+        .unwrap_or_else(|e| panic!("{e}"));
+    shutdown.trigger();
+    node.run().await.unwrap();
+}

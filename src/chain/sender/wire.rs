@@ -1,7 +1,5 @@
 //! From a call to signed bytes, and what endpoints answer when they are given them.
 
-use std::time::Duration;
-
 use alloy::{
     consensus::{SignableTransaction, TxEip1559, TxEnvelope},
     eips::eip2718::Encodable2718,
@@ -18,9 +16,6 @@ pub(super) struct Signed {
     pub hash: B256,
     pub raw: Bytes,
 }
-
-/// The signer may be another machine, and whoever asks holds back everything else that wants to be sent.
-const SIGN_LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) async fn sign(
     call: &Call,
@@ -41,10 +36,9 @@ pub(super) async fn sign(
         access_list: Default::default(),
         input: call.data.clone(),
     };
-    let digest = tx.signature_hash();
-    let signature = tokio::time::timeout(SIGN_LIMIT, signer.sign_digest(&digest))
+    let signature = signer
+        .sign_digest(&tx.signature_hash())
         .await
-        .map_err(|_| format!("no signature within {SIGN_LIMIT:?}"))?
         .map_err(|e| e.to_string())?;
     let signature = Signature::from_raw(&signature).map_err(|e| e.to_string())?;
     let signed = tx.into_signed(signature);
