@@ -9,11 +9,13 @@ use tempfile::TempDir;
 use tradewind::{
     access::Actor,
     base::{Clock, Timestamp},
-    catalog::{BuildError, HourlyCatalog, ItemError, Items, OfferBuilder, OfferContext},
+    catalog::{
+        BuildError, HourlyCatalog, ItemError, ItemRecord, Items, OfferBuilder, OfferContext,
+    },
     config::{self, Item, Price},
     market::{JsObject, Request},
     shutdown::Shutdown,
-    store::{Event, Store, sled::SledStore},
+    store::{Event, Query, Record, Store, fetch_all, sled::SledStore},
     telemetry::{Metrics, Tasks},
 };
 
@@ -257,27 +259,6 @@ async fn the_config_seeds_each_item_once() {
 }
 
 #[tokio::test]
-async fn lists_page_by_page() {
-    let seeds: Vec<_> = (0..7).map(|n| item(&format!("item {n}"))).collect();
-    let (shop, _dir) = Shop::fresh(&seeds).await;
-    let (mut seen, mut after, mut pages) = (Vec::new(), None::<String>, 0);
-    loop {
-        let page = shop.items.list(after.as_deref(), 3).await.unwrap();
-        pages += 1;
-        seen.extend(page.items.into_iter().map(|i| i.value.item));
-        match page.next {
-            Some(next) => after = Some(next),
-            None => break,
-        }
-    }
-    assert_eq!((seen, pages), (seeds, 3));
-    // A page that ends with the list says so.
-    let whole = shop.items.list(None, 7).await.unwrap();
-    assert_eq!((whole.items.len(), whole.next), (7, None));
-    assert_eq!(shop.items.list(None, 0).await.unwrap().items.len(), 1);
-}
-
-#[tokio::test]
 async fn a_catalogue_longer_than_a_page_is_read_whole() {
     let dir = tempfile::tempdir().unwrap();
     let seeds: Vec<_> = (0..450).map(|n| item(&format!("{n:04}"))).collect();
@@ -332,7 +313,8 @@ async fn a_write_whose_caller_left_is_still_followed() {
     // Some of them may still be at it. One that was missed would be missed for good.
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     loop {
-        let held = shop.items.list(None, 200).await.unwrap().items;
+        let all = Query::all(ItemRecord::TABLE, 200);
+        let held = fetch_all::<ItemRecord>(&*shop.store, all).await.unwrap();
         let stored: Vec<_> = held.into_iter().map(|i| i.value.item.id).collect();
         if shop.ids() == stored {
             break;

@@ -21,7 +21,7 @@ mod keys;
 mod lifecycle;
 #[path = "chain/manager.rs"]
 mod manager;
-#[path = "chain/matrix.rs"]
+#[path = "chain/matrix/mod.rs"]
 mod matrix;
 #[path = "chain/rpc.rs"]
 mod rpc;

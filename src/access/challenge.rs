@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{LoginError, LoginMessage};
 use crate::{
-    base::{Clock, ids},
+    base::{Clock, ids, time::from_unix},
     config,
 };
 
@@ -87,12 +87,7 @@ impl Challenges {
             audience: self.audience.clone(),
             chain_id: self.chain_id,
         };
-        let time = |unix: u64| {
-            i64::try_from(unix)
-                .ok()
-                .and_then(|s| Timestamp::from_second(s).ok())
-                .unwrap_or(Timestamp::MAX)
-        };
+        let time = |unix| from_unix(unix).unwrap_or(Timestamp::MAX);
         let challenge = Challenge {
             owner,
             nonce: message.nonce,

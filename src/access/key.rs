@@ -4,13 +4,13 @@
 //! read it can make tokens, so the remedy is a new one, and that is the operator's to decide.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use crate::base::ids;
+use crate::base::{file, ids};
 
 /// Its name in the data directory.
 pub const KEY_FILE: &str = "token.key";
@@ -43,7 +43,8 @@ pub(super) fn load_or_create(path: &Path) -> Result<Key, KeyError> {
         Ok(file) => read(file, path),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let key = ids::random_bytes32();
-            write(path, &key).map_err(io)?;
+            // On the disk before it is used: a key lost in a power cut would end every login.
+            file::replace(path, &key, file::PRIVATE).map_err(io)?;
             tracing::info!(path = %path.display(), "made the key that signs tokens");
             Ok(key)
         }
@@ -71,28 +72,9 @@ fn read(file: File, path: &Path) -> Result<Key, KeyError> {
     })
 }
 
-/// Whole or not at all, and on the disk when this returns: a key lost in a power cut would end every login.
-fn write(path: &Path, key: &Key) -> io::Result<()> {
-    let draft = path.with_extension("new");
-    // Left by a crash; its mode would not be ours.
-    match fs::remove_file(&draft) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)?;
-    file.write_all(key)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 
@@ -100,11 +82,9 @@ mod tests {
     fn made_once_for_the_owner_alone_and_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(KEY_FILE);
-        fs::write(path.with_extension("new"), b"left by a crash").unwrap();
         let key = load_or_create(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(load_or_create(&path).unwrap(), key);
-        assert!(!path.with_extension("new").exists());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::key::Key;
-use crate::base::{Clock, Secret, Span, ids};
+use crate::base::{Clock, Secret, Span, ids, time::from_unix};
 
 /// Who signs: `iss`.
 pub const ISSUER: &str = "tradewind";
@@ -169,10 +169,7 @@ impl Tokens {
 }
 
 fn time(unix: u64) -> Timestamp {
-    i64::try_from(unix)
-        .ok()
-        .and_then(|s| Timestamp::from_second(s).ok())
-        .unwrap_or(Timestamp::MAX)
+    from_unix(unix).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::{error::Error, path::PathBuf, time::Duration};
 
 use reqwest::{
-    Client, Method, RequestBuilder, StatusCode,
+    Client, Method, RequestBuilder, Response, StatusCode,
     header::{AUTHORIZATION, HeaderValue, IF_MATCH},
 };
 use serde_json::Value;
@@ -121,8 +121,42 @@ impl Control {
     /// The committed events behind a cursor (all of them for none), each as one line says it.
     pub async fn events(&self, since: Option<&str>) -> Result<Vec<Value>, ControlError> {
         let path = format!("/api/v1/events?since={}", since.unwrap_or_default());
-        let (_, text) = self.send(self.request(Method::GET, &path)).await?;
-        text.lines().map(json).collect()
+        let mut events = Vec::new();
+        let all = self.lines(&path, |event| {
+            events.push(event);
+            Ok::<(), ControlError>(())
+        });
+        all.await?;
+        Ok(events)
+    }
+
+    /// Every line of an answer in lines of JSON, as it comes, until the answer or `each` ends it.
+    pub async fn lines<E: From<ControlError>>(
+        &self,
+        path: &str,
+        mut each: impl FnMut(Value) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut response = self.response(self.request(Method::GET, path)).await?;
+        let status = response.status();
+        if !status.is_success() {
+            let text = response.text().await.map_err(ControlError::from)?;
+            let body = json(&text)?;
+            return Err(ControlError::Refused { status, body }.into());
+        }
+        // A line may come in pieces, and many at once.
+        let mut whole: Vec<u8> = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(ControlError::from)? {
+            whole.extend_from_slice(&chunk);
+            let Some(end) = whole.iter().rposition(|b| *b == b'\n') else {
+                continue;
+            };
+            let piece = whole.split_off(end + 1);
+            for line in String::from_utf8_lossy(&whole).lines() {
+                each(json(line)?)?;
+            }
+            whole = piece;
+        }
+        Ok(())
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -142,11 +176,15 @@ impl Control {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<(StatusCode, String), ControlError> {
-        let response = request.send().await.map_err(|e| ControlError::NoNode {
+        let response = self.response(request).await?;
+        Ok((response.status(), response.text().await?))
+    }
+
+    async fn response(&self, request: RequestBuilder) -> Result<Response, ControlError> {
+        request.send().await.map_err(|e| ControlError::NoNode {
             place: self.place.clone(),
             reason: innermost(&e),
-        })?;
-        Ok((response.status(), response.text().await?))
+        })
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     transactions::{TransactionView, WaitParams},
 };
 use crate::{
+    base::time::from_unix,
     deals::{DealRecord, Seen},
     market::DealStatus,
     store::{IndexValue, Query, Record},
@@ -78,9 +79,9 @@ impl From<DealRecord> for DealView {
             buyer: terms.buyer,
             price: terms.price.to_string(),
             asset: terms.asset,
-            created: time(terms.created.saturating_to()),
-            check_in: time(terms.offer.check_in.saturating_to()),
-            check_out: time(terms.offer.check_out.saturating_to()),
+            created: from_unix(terms.created.saturating_to()),
+            check_in: from_unix(terms.offer.check_in.saturating_to()),
+            check_out: from_unix(terms.offer.check_out.saturating_to()),
             history: d.history.into_iter().map(SeenView::from).collect(),
         }
     }
@@ -90,16 +91,11 @@ impl From<Seen> for SeenView {
     fn from(s: Seen) -> Self {
         Self {
             status: s.status,
-            time: time(s.time),
+            time: from_unix(s.time),
             block: s.block,
             transaction: s.transaction,
         }
     }
-}
-
-/// None for a time outside of the calendar.
-pub fn time(unix: u64) -> Option<Timestamp> {
-    Timestamp::from_second(i64::try_from(unix).ok()?).ok()
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -174,13 +170,14 @@ pub async fn find(api: &Api, id: &str) -> Result<DealRecord, Problem> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CheckInBody {
-    /// The buyer's signature over Voucher(deal, buyer), 65 bytes in 0x-hex.
-    signature: String,
+    /// The buyer's signature over Voucher(deal, buyer), in 0x-hex (65 bytes, unless the buyer is a contract). Needed
+    /// until the deal's check-in time; from then on a buyer who is not there can be checked in without.
+    signature: Option<String>,
 }
 
 /// Check a deal in
 ///
-/// With the buyer's voucher signature. The deal must be Claimed.
+/// With the buyer's voucher signature; from the deal's check-in time on also without. The deal must be Claimed.
 #[utoipa::path(post, path = "/{id}/check-in", tag = "deals", request_body = CheckInBody,
     params(("id" = String, Path), WaitParams),
     responses(
@@ -188,7 +185,7 @@ struct CheckInBody {
         (status = 202, description = "The transaction, under way.", body = TransactionView),
         (status = 400, description = "`bad-id`, `bad-body`, `bad-signature`"),
         (status = 404, description = "`not-found`"),
-        (status = 409, description = "`deal-status` (see `deal_status`), `would-revert`"),
+        (status = 409, description = "`deal-status` (see `deal_status`), `voucher-needed` (until `due`), `would-revert`"),
         (status = 422, description = "`voucher-signature`: not the buyer's."),
         (status = 503, description = "`chain-unavailable`"),
     ))]
@@ -200,8 +197,9 @@ async fn check_in(
     Body(body): Body<CheckInBody>,
 ) -> Result<Response, Problem> {
     let id = parse_id(&id)?;
-    let signature = signature(&body.signature)?;
-    let sent = api.deals.by(actor).check_in(id, &signature).await?;
+    let signature = body.signature.as_deref().map(signature).transpose()?;
+    let deals = api.deals.by(actor);
+    let sent = deals.check_in(id, signature.as_deref()).await?;
     wait.answer(&api, sent).await
 }
 

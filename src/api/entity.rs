@@ -1,10 +1,18 @@
 //! `/api/v1/admin/entity…`: the supplier's entity in the registry.
 //!
-//! Writes need the owner's key. A node that has it (`[owner]`) sends them; asked with `"unsigned": true`, any
-//! node answers with the calls for the owner to sign elsewhere.
+//! Writes need the owner's key. A node that has it (`[owner]`) sends them: 202 while they are under way, 200 at their
+//! end; the same wish asked again joins the one that is under way. Asked with `"unsigned": true`, any node answers
+//! with the calls for the owner to sign elsewhere.
+
+use std::time::Duration;
 
 use alloy::primitives::{Address, B256};
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -12,13 +20,18 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api, Problem,
-    extract::{Body, By, InPath},
-    transactions::TransactionView,
+    extract::{Body, By, InPath, Params},
+    transactions::{TransactionView, WaitParams},
 };
 use crate::{
+    access,
     base::money::parse_amount,
-    chain::{Call, EntityAction, EntityError, EntityStatus, entity_id},
+    chain::{EntityAction, EntityError, EntityStatus, Registrar},
+    store::Batch,
 };
+
+/// How long an answer waits, whoever asked for it, for something to be sent, so that most refusals are in it.
+const BEGIN: Duration = Duration::from_secs(5);
 
 pub fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -34,7 +47,8 @@ pub fn routes() -> OpenApiRouter<Api> {
     (status = 503, description = "`chain-unavailable`"),
 ))]
 async fn status(State(api): State<Api>) -> Result<Json<EntityStatus>, Problem> {
-    let status = EntityStatus::read(&api.deals.contracts, api.supplier)
+    let signer = api.deals.signer.address();
+    let status = EntityStatus::read(&api.deals.contracts, api.supplier, Some(signer))
         .await
         .map_err(EntityError::from)?;
     Ok(Json(status))
@@ -66,7 +80,9 @@ struct Done {
     /// The entity's id.
     #[schema(value_type = String)]
     entity: B256,
-    /// Mined; empty if it was so already.
+    /// Whether more is to come; the same asked again tells how it went on, and sends nothing twice.
+    under_way: bool,
+    /// What was sent for it so far; at its end mined, and empty if it was so already.
     transactions: Vec<TransactionView>,
     /// For the owner to sign elsewhere, in this order.
     #[schema(value_type = Vec<Value>)]
@@ -75,20 +91,23 @@ struct Done {
 
 /// Register, enable, disable, change the signer, deposit, withdraw
 ///
-/// Needs the owner's key (`[owner]`), or `unsigned`.
-#[utoipa::path(post, path = "/{action}", tag = "entity", params(("action" = String, Path)), request_body = Wish, responses(
+/// Needs the owner's key (`[owner]`), or `unsigned`. It goes on when the caller is gone; the same wish asked again
+/// while it is under way is that one. One wish after the other is carried out.
+#[utoipa::path(post, path = "/{action}", tag = "entity", params(("action" = String, Path), WaitParams), request_body = Wish, responses(
     (status = 200, description = "Mined, or the unsigned calls.", body = Done),
+    (status = 202, description = "Under way.", body = Done),
     (status = 400, description = "`bad-body`, `bad-amount`"),
     (status = 404, description = "`not-found`: no such action, or no such entity"),
     (status = 409, description = "`no-owner-key`, `entity` (see `detail`), `would-revert`"),
-    (status = 503, description = "`chain-unavailable`"),
+    (status = 503, description = "`chain-unavailable`, `cut-short`"),
 ))]
 async fn act(
     State(api): State<Api>,
     By(actor): By,
     InPath(action): InPath<String>,
+    Params(wait): Params<WaitParams>,
     Body(wish): Body<Wish>,
-) -> Result<Json<Done>, Problem> {
+) -> Result<Response, Problem> {
     let contracts = &api.deals.contracts;
     let missing = |key: &str| {
         Problem::bad_request(
@@ -123,18 +142,18 @@ async fn act(
     if wish.unsigned {
         let owner = wish
             .owner
-            .or_else(|| key.map(crate::chain::Registrar::owner))
+            .or_else(|| key.map(Registrar::owner))
             .ok_or_else(|| missing("owner"))?;
-        let calls = wanted.plan(contracts, id, owner, None).await?;
-        let id = match wanted {
-            EntityAction::Register { salt, .. } => entity_id(owner, salt),
-            _ => id,
-        };
+        let calls = wanted.plan(contracts, id, owner, None, 0).await?;
+        let unsigned = calls
+            .iter()
+            .map(|c| c.unsigned(contracts.chain_id(), owner));
         return Ok(Json(Done {
-            entity: id,
-            unsigned: unsigned(&calls, contracts.chain_id(), owner),
+            entity: wanted.subject(id, owner),
+            unsigned: unsigned.collect(),
             ..Done::default()
-        }));
+        })
+        .into_response());
     }
     let key = key.ok_or_else(|| {
         Problem::new(
@@ -143,34 +162,34 @@ async fn act(
             "this node does not have the owner's key; configure [owner], or ask with \"unsigned\": true and sign elsewhere",
         )
     })?;
-    let sent = key.act(wanted, id).await?;
-    let id = match wanted {
-        EntityAction::Register { salt, .. } => entity_id(key.owner(), salt),
-        _ => id,
+    let entity = wanted.subject(id, key.owner());
+    let mut audit = Batch::new();
+    let name = format!("entity.{action}");
+    access::acted(&mut audit, &actor, &name, &entity.to_string(), json!({}));
+    let mut under_way = key.start(wanted, id, audit);
+    let mut progress = under_way.begun(BEGIN).await;
+    if let (Some(limit), None) = (wait.limit(), &progress.outcome) {
+        // A node that is going down answers with what there is: what was sent goes on without it.
+        tokio::select! {
+            ended = under_way.ended(limit) => progress = ended,
+            () = api.stopping.cancelled() => {}
+        }
+    }
+    let code = match progress.outcome {
+        Some(ended) => ended.map(|()| StatusCode::OK)?,
+        None => StatusCode::ACCEPTED,
     };
-    api.acted(&actor, &format!("entity.{action}"), &id.to_string())
-        .await?;
-    Ok(Json(Done {
-        entity: id,
-        transactions: sent.into_iter().map(TransactionView::from).collect(),
-        ..Done::default()
-    }))
-}
-
-fn unsigned(calls: &[Call], chain_id: u64, from: Address) -> Vec<Value> {
-    calls
-        .iter()
-        .map(|c| {
-            json!({
-                "what": c.what,
-                "chainId": chain_id,
-                "from": from,
-                "to": c.to,
-                "value": "0x0",
-                "data": c.data,
-            })
-        })
-        .collect()
+    let sent = progress.transactions.into_iter();
+    Ok((
+        code,
+        Json(Done {
+            entity,
+            under_way: code == StatusCode::ACCEPTED,
+            transactions: sent.map(TransactionView::from).collect(),
+            ..Done::default()
+        }),
+    )
+        .into_response())
 }
 
 impl From<EntityError> for Problem {
@@ -183,6 +202,9 @@ impl From<EntityError> for Problem {
             }
             EntityError::Submit(e) => e.into(),
             EntityError::Store(e) => e.into(),
+            EntityError::CutShort => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "cut-short", detail)
+            }
             _ => Self::new(StatusCode::CONFLICT, "entity", detail),
         }
     }

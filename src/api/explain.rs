@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Api, Problem, extract::InPath, parse_id};
 use crate::{
-    base::{Clock, Decision},
+    base::{Clock, Decision, time::from_unix},
     deals::{self, DealStory, Seen},
     requests::{self, ContentStory, RequestState, RequestStory},
     store::{Due, Job, JobState, SharedStore, StoreError, Transition},
@@ -182,10 +182,7 @@ fn told(request: Option<&RequestStory>, deals: &[DealStory]) -> Vec<Told> {
 }
 
 fn on_chain(seen: &Seen) -> Decision {
-    let at = i64::try_from(seen.time)
-        .ok()
-        .and_then(|s| Timestamp::from_second(s).ok())
-        .unwrap_or(Timestamp::UNIX_EPOCH);
+    let at = from_unix(seen.time).unwrap_or(Timestamp::UNIX_EPOCH);
     Decision::new(
         at,
         format!("chain.{}", seen.status),

@@ -10,12 +10,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api, Problem,
-    deals::time,
     extract::{InPath, Params},
     page::{Page, PageParams, page},
     parse_id,
 };
 use crate::{
+    base::time::from_unix,
     requests::OfferRecord,
     store::{IndexValue, Query, Record, fetch},
 };
@@ -54,7 +54,7 @@ impl From<&OfferRecord> for OfferView {
         Self {
             id: o.id,
             request: o.request,
-            expires: time(o.expire),
+            expires: from_unix(o.expire),
             signed: o.signed,
         }
     }

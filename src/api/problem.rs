@@ -188,6 +188,9 @@ impl From<StepError> for Problem {
                 "voucher-signature",
                 detail,
             ),
+            StepError::VoucherNeeded { due, .. } => {
+                Self::new(StatusCode::CONFLICT, "voucher-needed", detail).with("due", due)
+            }
             StepError::NotOurs(_) => Self::new(StatusCode::NOT_FOUND, "deal-not-ours", detail),
             StepError::TooEarly { due, .. } => {
                 Self::new(StatusCode::CONFLICT, "deal-time", detail).with("due", due)

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     access::{self, Actor},
     base::Span,
-    chain::{Sender, Transaction, TransactionState},
+    chain::{Registrar, Sender, Transaction, TransactionState},
     store::{Batch, Query, Record},
 };
 
@@ -136,10 +136,14 @@ pub struct WaitParams {
 }
 
 impl WaitParams {
+    /// Shorter than `api.timeout` and the usual proxy's.
+    pub fn limit(&self) -> Option<Duration> {
+        self.wait.map(|wait| wait.0.min(Duration::from_secs(50)))
+    }
+
     /// 200 with a settled transaction, 202 with one under way.
     pub async fn answer(&self, api: &Api, mut sent: Transaction) -> Result<Response, Problem> {
-        if let Some(wait) = self.wait {
-            let limit = wait.0.min(Duration::from_secs(50));
+        if let Some(limit) = self.limit() {
             // A node that is going down answers with what there is: the transaction goes on without it.
             let newer = tokio::select! {
                 newer = api.deals.sender.wait(sent.id, limit) => newer?,
@@ -264,7 +268,7 @@ async fn cancel(
 /// sender's to make.
 async fn sender_of(api: &Api, id: Uuid) -> Result<Sender, Problem> {
     let signer = find(api, id).await?.signer;
-    let owner = api.registrar.as_ref().map(|r| &r.sender);
+    let owner = api.registrar.as_ref().map(Registrar::sender);
     let theirs = owner.filter(|sender| sender.address() == signer);
     Ok(theirs.unwrap_or(&api.deals.sender).clone())
 }

@@ -10,6 +10,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::time::after;
+
 /// Where "now" comes from. Cheap to clone; clones of a manual clock share its hands.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Source);
@@ -57,10 +59,7 @@ impl Clock {
         match &self.0 {
             Source::System => {
                 let (wall, start) = START.get_or_init(|| (self.now(), Instant::now()));
-                SignedDuration::try_from(start.elapsed())
-                    .ok()
-                    .and_then(|passed| wall.checked_add(passed).ok())
-                    .unwrap_or(Timestamp::MAX)
+                after(*wall, start.elapsed())
             }
             Source::Manual(hands) => shown(&hands.steady),
         }

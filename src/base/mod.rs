@@ -3,9 +3,11 @@
 pub mod backoff;
 pub mod clock;
 pub mod duration;
+pub mod file;
 pub mod ids;
 pub mod money;
 pub mod secret;
+pub mod time;
 pub mod trace;
 
 pub use backoff::Backoff;

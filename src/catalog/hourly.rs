@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{BuildError, Decline, Items, OfferBuilder, OfferContext};
 use crate::{
-    base::{Decimal, ids, money},
+    base::{Decimal, ids, money, time::from_unix},
     config,
     market::{CancelOption, Js, JsObject, OfferDraft, PaymentOption, Request},
 };
@@ -113,9 +113,7 @@ fn date_of(request: &Request, now: Timestamp) -> Result<Timestamp, Decline> {
                 .ok()
                 .map(|z| z.timestamp())
         }),
-        None => date
-            .as_u64()
-            .and_then(|s| Timestamp::from_second(i64::try_from(s).ok()?).ok()),
+        None => date.as_u64().and_then(from_unix),
     };
     let date = parsed.ok_or_else(|| {
         Decline::new(

@@ -54,16 +54,8 @@ impl ItemError {
     }
 }
 
-/// Some items in the order of their ids.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ItemPage {
-    pub items: Vec<Versioned<ItemRecord>>,
-    /// Where the next page begins (give it as `after`); none after the last.
-    pub next: Option<String>,
-}
-
-/// A page has so many items at most.
-pub const MAX_PAGE: usize = 200;
+/// Items read at once.
+const AT_ONCE: usize = 200;
 
 /// The stored catalogue. Cheap to clone; clones share it.
 #[derive(Clone)]
@@ -115,16 +107,6 @@ impl Items {
     /// All items, as of the last commit.
     pub fn current(&self) -> ItemMap {
         self.0.current.borrow().clone()
-    }
-
-    /// At most `limit` (1 to [`MAX_PAGE`]) items with ids behind `after`.
-    pub async fn list(&self, after: Option<&str>, limit: usize) -> Result<ItemPage, StoreError> {
-        let limit = limit.clamp(1, MAX_PAGE);
-        let mut items = page(&self.0.store, after, limit + 1).await?;
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|i| i.value.key());
-        Ok(ItemPage { items, next })
     }
 
     pub async fn get(&self, id: &str) -> Result<Option<Versioned<ItemRecord>>, StoreError> {
@@ -335,7 +317,11 @@ async fn load(store: &SharedStore) -> Result<BTreeMap<String, Arc<Item>>, StoreE
     let mut all = BTreeMap::new();
     let mut after: Option<String> = None;
     loop {
-        let items = page(store, after.as_deref(), MAX_PAGE).await?;
+        let query = Query {
+            after: after.map(|id| (None, id)),
+            ..Query::all(ItemRecord::TABLE, AT_ONCE)
+        };
+        let items: Vec<Versioned<ItemRecord>> = fetch_all(&**store, query).await?;
         let Some(last) = items.last() else {
             return Ok(all);
         };
@@ -345,16 +331,4 @@ async fn load(store: &SharedStore) -> Result<BTreeMap<String, Arc<Item>>, StoreE
             (item.id.clone(), Arc::new(item))
         }));
     }
-}
-
-async fn page(
-    store: &SharedStore,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Vec<Versioned<ItemRecord>>, StoreError> {
-    let query = Query {
-        after: after.map(|id| (None, id.to_owned())),
-        ..Query::all(ItemRecord::TABLE, limit)
-    };
-    fetch_all(&**store, query).await
 }

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 pub use hourly::HourlyCatalog;
-pub use items::{ItemError, ItemMap, ItemPage, Items, MAX_PAGE};
+pub use items::{ItemError, ItemMap, Items};
 pub use record::ItemRecord;
 
 use crate::market::{OfferDraft, Request};

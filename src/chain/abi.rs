@@ -95,6 +95,7 @@ sol! {
         function getNumber(bytes32 name) external view returns (uint256);
         function getAddress(bytes32 name) external view returns (address);
         function getMinDeposit(bytes32 kind) external view returns (uint256);
+        function variables() external view returns (bytes32[] memory);
     }
 
     #[derive(Debug)]
@@ -103,6 +104,7 @@ sol! {
         function mint(address to, uint256 amount) external;
         function approve(address spender, uint256 amount) external returns (bool);
         function transfer(address to, uint256 amount) external returns (bool);
+        function permit(address owner, address spender, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
         function allowance(address owner, address spender) external view returns (uint256);
         function balanceOf(address owner) external view returns (uint256);
         function name() external view returns (string);

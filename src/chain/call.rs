@@ -5,6 +5,7 @@ use alloy::{
     sol_types::SolCall,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::{
     chain::{
@@ -30,6 +31,18 @@ impl Call {
             data: call.abi_encode().into(),
             what: what.into(),
         }
+    }
+
+    /// As a wallet elsewhere takes it, for `from` to sign.
+    pub fn unsigned(&self, chain_id: u64, from: Address) -> Value {
+        json!({
+            "what": self.what,
+            "chainId": chain_id,
+            "from": from,
+            "to": self.to,
+            "value": "0x0",
+            "data": self.data,
+        })
     }
 }
 
@@ -166,6 +179,31 @@ impl Addresses {
         Call::new(token, &IErc20::approveCall { spender, amount }, "approve")
     }
 
+    /// Sets what `spender` may take by the owner's signature (see [`crate::chain::Contracts::permit`]), sent by
+    /// anybody. `None`: a signature is 65 bytes.
+    pub fn permit_call(
+        &self,
+        token: Address,
+        (owner, spender): (Address, Address),
+        value: U256,
+        deadline: U256,
+        permit: &[u8],
+    ) -> Option<Call> {
+        let permit: &[u8; 65] = permit.try_into().ok()?;
+        let (r, rest) = permit.split_at(32);
+        let (s, v) = rest.split_at(32);
+        let call = IErc20::permitCall {
+            owner,
+            spender,
+            value,
+            deadline,
+            v: v[0],
+            r: B256::from_slice(r),
+            s: B256::from_slice(s),
+        };
+        Some(Call::new(token, &call, "permit"))
+    }
+
     /// Gives tokens away, in base units.
     pub fn transfer(&self, token: Address, to: Address, amount: U256) -> Call {
         Call::new(token, &IErc20::transferCall { to, amount }, "transfer")
@@ -286,6 +324,8 @@ mod tests {
             ("2ecb0d64", IConfig::getNumberCall::SELECTOR),
             ("21f8a721", IConfig::getAddressCall::SELECTOR),
             ("73ba10af", IConfig::getMinDepositCall::SELECTOR),
+            ("be45a26f", IConfig::variablesCall::SELECTOR),
+            ("d505accf", IErc20::permitCall::SELECTOR),
             ("7ecebe00", IErc20::noncesCall::SELECTOR),
             ("254352da", IEntities::withdrawDepositCall::SELECTOR),
             ("53b66f36", IEntities::getEntityCall::SELECTOR),

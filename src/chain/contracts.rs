@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     abi::IMarket,
-    rpc::{Question, Rpc},
+    rpc::{Answer, Question, Rpc},
 };
 use crate::{
     chain::{Call, ChainError},
@@ -107,9 +107,7 @@ impl Contracts {
             .rpc
             .ask("eth_getBlockByNumber", json!(["latest", false]))
             .await?;
-        block
-            .map(Head::from)
-            .ok_or_else(|| ChainError::Unexpected("the chain has no newest block".to_owned()))
+        head(block)
     }
 
     /// One deal; `None` when the market knows no such id.
@@ -129,10 +127,7 @@ impl Contracts {
         let answers = self.0.rpc.batch(&questions).await?;
         ids.iter()
             .zip(answers)
-            .map(|(id, answer)| {
-                let row = decode::<IMarket::dealsCall>(&answer.read::<Bytes>()?)?;
-                Ok((*id, deal(row)?))
-            })
+            .map(|(id, answer)| Ok((*id, read_deal(&answer.read::<Bytes>()?)?)))
             .collect()
     }
 
@@ -227,8 +222,20 @@ pub(super) fn decode<C: SolCall>(data: &[u8]) -> Result<C::Return, ChainError> {
     })
 }
 
+fn head(block: Option<Block>) -> Result<Head, ChainError> {
+    block
+        .map(Head::from)
+        .ok_or_else(|| ChainError::Unexpected("the chain has no newest block".to_owned()))
+}
+
+/// The answer to which block is the newest.
+pub(super) fn read_head(answer: Answer) -> Result<Head, ChainError> {
+    head(answer.read()?)
+}
+
 /// An unknown id reads as zeros, whose status would be `Created`.
-fn deal(row: IMarket::dealsReturn) -> Result<Option<Deal>, ChainError> {
+pub(super) fn read_deal(data: &[u8]) -> Result<Option<Deal>, ChainError> {
+    let row = decode::<IMarket::dealsCall>(data)?;
     if row.offer.id.is_zero() {
         return Ok(None);
     }

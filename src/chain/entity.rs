@@ -1,25 +1,17 @@
-//! The owner's hand on an entity of the registry: what to call for it, and calling it.
+//! The owner's hand on an entity of the registry: what to call for it, and how it stands.
 //!
 //! [`EntityAction::plan`] reads the registry and gives the calls, in order; none if it is so already. They can
-//! be signed elsewhere, or carried out here by a [`Registrar`] that has the owner's key.
+//! be signed elsewhere, or carried out by a [`super::Registrar`] that has the owner's key.
 
-use std::time::Duration;
+use std::fmt;
 
 use alloy::primitives::{Address, B256, U256};
 use serde::Serialize;
 
 use crate::{
-    base::ids,
-    chain::{
-        Call, ChainError, Contracts, Entity, EntityKind, Intent, Sender, SubmitError, Transaction,
-        entity_id,
-    },
+    chain::{Call, ChainError, Contracts, Entity, EntityKind, SubmitError, entity_id},
     market::DigestSigner,
-    store::Batch,
 };
-
-/// How long one transaction of the owner is waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A permit is good for so long, by the chain's clock.
 const PERMIT_SECS: u64 = 3600;
@@ -67,6 +59,10 @@ pub enum EntityError {
     NotDeposited { has: U256, wanted: U256 },
     #[error("`{what}` did not end well: {reason}")]
     NotMined { what: String, reason: String },
+    #[error("{0} is still under way; ask for the same again, which goes on from where it is")]
+    UnderWay(String),
+    #[error("it was cut short; ask for the same again, which goes on from where it is")]
+    CutShort,
     #[error(transparent)]
     Chain(#[from] ChainError),
     #[error(transparent)]
@@ -93,33 +89,61 @@ pub struct EntityStatus {
     pub problems: Vec<String>,
 }
 
+/// What names an action: the same words are the same wish.
+impl fmt::Display for EntityAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Register { .. } => f.write_str("register"),
+            Self::Enable => f.write_str("enable"),
+            Self::Disable => f.write_str("disable"),
+            Self::ChangeSigner(signer) => write!(f, "signer {signer}"),
+            Self::Deposit(value) => write!(f, "deposit {value}"),
+            Self::Withdraw(value) => write!(f, "withdraw {value}"),
+        }
+    }
+}
+
 impl EntityAction {
+    /// The entity it is about: a new one's id follows from its owner.
+    pub fn subject(self, id: B256, owner: Address) -> B256 {
+        match self {
+            Self::Register { salt, .. } => entity_id(owner, salt),
+            _ => id,
+        }
+    }
+
     /// The calls that bring it about, by `owner`. `permits` signs a permit where the token takes one, which
-    /// spares the approval.
+    /// spares the approval. An endpoint that does not have block `after` yet is not believed
+    /// ([`ChainError::Behind`]).
     pub async fn plan(
         self,
         contracts: &Contracts,
         id: B256,
         owner: Address,
         permits: Option<&dyn DigestSigner>,
+        after: u64,
     ) -> Result<Vec<Call>, EntityError> {
+        let id = self.subject(id, owner);
+        let (head, entity) = contracts.entity_at_head(id).await?;
+        if head.number < after {
+            let reason = format!("its newest block is {}, {after} was seen", head.number);
+            return Err(ChainError::Behind(reason).into());
+        }
         if let Self::Register { salt, signer } = self {
-            let id = entity_id(owner, salt);
-            return match contracts.entity(id).await? {
+            return match entity {
                 None => Ok(vec![contracts.register_entity(
                     EntityKind::Supplier,
                     salt,
                     signer,
                 )]),
-                Some(held) if held.signer == signer => Ok(Vec::new()),
-                Some(held) => Err(EntityError::Exists {
+                Some((held, _)) if held.signer == signer => Ok(Vec::new()),
+                Some((held, _)) => Err(EntityError::Exists {
                     id,
                     signer: held.signer,
                 }),
             };
         }
-        let entity = contracts.entity(id).await?;
-        let entity = entity.ok_or(EntityError::NotRegistered(id))?;
+        let (entity, held) = entity.ok_or(EntityError::NotRegistered(id))?;
         if entity.owner != owner {
             return Err(EntityError::NotOwner {
                 id,
@@ -134,26 +158,28 @@ impl EntityAction {
             Self::Enable | Self::Disable => vec![contracts.toggle_entity(id)],
             Self::ChangeSigner(signer) if entity.signer == signer => Vec::new(),
             Self::ChangeSigner(signer) => vec![contracts.change_signer(id, signer)],
-            Self::Deposit(value) => deposit(contracts, &entity, value, permits).await?,
-            Self::Withdraw(value) => {
-                let has = contracts.entity_deposit(id).await?;
-                if value.is_zero() {
-                    return Err(EntityError::Nothing);
-                }
-                if has < value {
-                    return Err(EntityError::NotDeposited { has, wanted: value });
-                }
-                vec![contracts.withdraw_deposit(id, value)]
+            Self::Deposit(value) => {
+                let until = U256::from(head.time + PERMIT_SECS);
+                deposit(contracts, (&entity, held), value, permits, until).await?
             }
+            Self::Withdraw(value) if value.is_zero() => return Err(EntityError::Nothing),
+            Self::Withdraw(value) if held < value => {
+                return Err(EntityError::NotDeposited {
+                    has: held,
+                    wanted: value,
+                });
+            }
+            Self::Withdraw(value) => vec![contracts.withdraw_deposit(id, value)],
         })
     }
 }
 
 async fn deposit(
     contracts: &Contracts,
-    entity: &Entity,
+    (entity, held): (&Entity, U256),
     value: U256,
     permits: Option<&dyn DigestSigner>,
+    deadline: U256,
 ) -> Result<Vec<Call>, EntityError> {
     let (id, owner, token) = (entity.id, entity.owner, contracts.token);
     if value.is_zero() {
@@ -167,13 +193,12 @@ async fn deposit(
             wanted: value,
         });
     }
-    let total = contracts.entity_deposit(id).await?.saturating_add(value);
+    let total = held.saturating_add(value);
     let min = contracts.min_deposit(EntityKind::Supplier).await?;
     if total < min {
         return Err(EntityError::TooSmall { total, min });
     }
     if let Some(signer) = permits {
-        let deadline = U256::from(contracts.head().await?.time + PERMIT_SECS);
         let spender = contracts.entities;
         let permit = contracts.permit(token, signer, spender, value, deadline);
         if let Some(permit) = permit.await? {
@@ -195,7 +220,12 @@ async fn deposit(
 }
 
 impl EntityStatus {
-    pub async fn read(contracts: &Contracts, id: B256) -> Result<Self, ChainError> {
+    /// `signer` is the node's own, where it is known.
+    pub async fn read(
+        contracts: &Contracts,
+        id: B256,
+        signer: Option<Address>,
+    ) -> Result<Self, ChainError> {
         let entity = contracts.entity(id).await?;
         let min = contracts.min_deposit(EntityKind::Supplier).await?;
         let paused = contracts.market_paused().await?;
@@ -222,6 +252,14 @@ impl EntityStatus {
                 "its deposit is below the market's minimum: tradewind entity deposit",
             );
             wrong(!held.enabled, "it is disabled: tradewind entity enable");
+            if let Some(ours) = signer.filter(|ours| *ours != held.signer) {
+                wrong(
+                    true,
+                    &format!(
+                        "this node signs with {ours}, the registry has another key: give the node that key, or tradewind entity signer"
+                    ),
+                );
+            }
             wrong(
                 balance.is_zero(),
                 "its signer has nothing to pay for gas: send it some",
@@ -240,52 +278,5 @@ impl EntityStatus {
             signer_balance: balance.to_string(),
             problems,
         })
-    }
-}
-
-/// Carries out what an owner wants, with the owner's key.
-#[derive(Clone)]
-pub struct Registrar {
-    pub contracts: Contracts,
-    /// Of the owner's key.
-    pub sender: Sender,
-}
-
-impl Registrar {
-    pub fn owner(&self) -> Address {
-        self.sender.address()
-    }
-
-    /// Sends what it takes, one after the other, each once the one before is mined.
-    pub async fn act(
-        &self,
-        action: EntityAction,
-        id: B256,
-    ) -> Result<Vec<Transaction>, EntityError> {
-        let signer = self.sender.signer();
-        let calls = action
-            .plan(&self.contracts, id, self.owner(), Some(&*signer))
-            .await?;
-        let subject = match action {
-            EntityAction::Register { salt, .. } => entity_id(self.owner(), salt),
-            _ => id,
-        };
-        let mut sent = Vec::new();
-        for call in calls {
-            // The registry was just asked; the same call may be due again at any later time.
-            let step = format!("{} {}", call.what, ids::new_id());
-            let what = call.what.clone();
-            let intent = Intent::named(subject, step, call);
-            let tx = self.sender.submit(intent, Batch::new()).await?;
-            let ended = self.sender.wait(tx.id, PATIENCE).await?.unwrap_or(tx);
-            if !ended.state.succeeded() {
-                let reason = ended.error.unwrap_or_else(|| {
-                    format!("it is {} after {PATIENCE:?}", ended.state.as_str())
-                });
-                return Err(EntityError::NotMined { what, reason });
-            }
-            sent.push(ended);
-        }
-        Ok(sent)
     }
 }

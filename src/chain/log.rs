@@ -44,6 +44,10 @@ pub enum MarketEvent {
     Unpaused {
         by: Address,
     },
+    EntityRegistered {
+        entity: B256,
+        owner: Address,
+    },
     SignerChanged {
         entity: B256,
         sender: Address,
@@ -75,6 +79,7 @@ impl MarketEvent {
             Self::DealTokenMoved { .. } => "transfer",
             Self::Paused { .. } => "paused",
             Self::Unpaused { .. } => "unpaused",
+            Self::EntityRegistered { .. } => "registered",
             Self::SignerChanged { .. } => "signer_changed",
             Self::EntityToggled { .. } => "toggled",
             Self::Deposited { .. } => "deposit",
@@ -91,12 +96,13 @@ impl MarketLog {
 }
 
 /// The first topics worth asking for.
-pub(super) fn topics() -> [B256; 8] {
+pub(super) fn topics() -> [B256; 9] {
     [
         IMarket::Status::SIGNATURE_HASH,
         IMarket::Transfer::SIGNATURE_HASH,
         IMarket::Paused::SIGNATURE_HASH,
         IMarket::Unpaused::SIGNATURE_HASH,
+        IEntities::EntityRegistered::SIGNATURE_HASH,
         IEntities::SignerChanged::SIGNATURE_HASH,
         IEntities::ToggleEnabled::SIGNATURE_HASH,
         IEntities::Deposit::SIGNATURE_HASH,
@@ -146,6 +152,13 @@ pub(super) fn read(log: &Log, at: &Addresses) -> Result<Option<MarketEvent>, Str
         }
     } else if log.address() == at.entities {
         match *topic {
+            IEntities::EntityRegistered::SIGNATURE_HASH => {
+                let e = decode::<IEntities::EntityRegistered>(log)?;
+                MarketEvent::EntityRegistered {
+                    entity: e.id,
+                    owner: e.owner,
+                }
+            }
             IEntities::SignerChanged::SIGNATURE_HASH => {
                 let e = decode::<IEntities::SignerChanged>(log)?;
                 MarketEvent::SignerChanged {
@@ -205,6 +218,7 @@ mod tests {
             "0xddf252ad",
             "0x62e78cea",
             "0x5db9ee0a",
+            "0x18c9d97e",
             "0x839b4e07",
             "0x5da14598",
             "0x182fa528",

@@ -4,6 +4,8 @@
 //!   a time limit on every call.
 //! - [`Follower`]: takes in every log once, in order, through reorganisations, outages and restarts; what
 //!   follows from a log ([`Effects`]) is committed together with the place the follower came to.
+//! - [`Registrar`]: what the entity's owner does, one action at a time, none twice; [`watch_entity`]: what of it
+//!   and of the market an operator must know.
 //! - [`Sender`]: one per signing key; takes nonces from a stored ledger, journals the signed bytes before
 //!   they are shown to anyone, and does not rest until they are mined or proven lost.
 //!
@@ -21,6 +23,7 @@ mod key;
 mod log;
 mod permit;
 mod reads;
+mod registrar;
 mod revert;
 mod rpc;
 mod sender;
@@ -28,12 +31,13 @@ mod sender;
 pub use alarms::watch_entity;
 pub use call::{Call, EntityKind, ReasonTooLong, entity_id};
 pub use contracts::{Addresses, Contracts, Head};
-pub use entity::{EntityAction, EntityError, EntityStatus, Registrar};
+pub use entity::{EntityAction, EntityError, EntityStatus};
 pub use error::{ChainError, Refusal};
 pub use follower::{CURSOR, DealReader, Effects, EffectsError, Follower, FollowerStatus};
 pub use key::{KeyError, in_time, load_owner, load_signer};
 pub use log::{MarketEvent, MarketLog};
 pub use reads::{Entity, MarketRules};
+pub use registrar::{Progress, Registrar, UnderWay};
 pub use revert::{Fault, Revert};
 pub use sender::{Intent, ReplaceError, Sender, SubmitError, Transaction, TransactionState};
 

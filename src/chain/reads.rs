@@ -1,13 +1,21 @@
 //! Everything else the contracts manager can be asked: registry, configuration, deal NFTs, tokens.
 
-use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::{
+    primitives::{Address, B256, Bytes, U256},
+    sol_types::SolCall,
+};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{
-    abi::{IConfig, IEntities, IErc20, IMarket},
-    contracts::decode,
+    abi::{EntityRow, IConfig, IEntities, IErc20, IMarket},
+    contracts::{decode, named, read_deal, read_head},
+    rpc::{Answer, Question},
 };
-use crate::chain::{ChainError, Contracts, EntityKind, Fault};
+use crate::{
+    chain::{ChainError, Contracts, EntityKind, Fault, Head},
+    market::Deal,
+};
 
 /// A supplier or retailer, as the registry keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,23 +40,80 @@ pub struct MarketRules {
     pub fee_recipient: Address,
 }
 
+impl From<EntityRow> for Entity {
+    fn from(row: EntityRow) -> Self {
+        Self {
+            id: row.id,
+            kind: row.kind,
+            owner: row.owner,
+            signer: row.signer,
+            enabled: row.enabled,
+        }
+    }
+}
+
 impl Contracts {
+    /// Some questions to one endpoint, answered in their order.
+    async fn together<const N: usize>(
+        &self,
+        questions: &[Question; N],
+    ) -> Result<[Answer; N], ChainError> {
+        let answers = self.rpc().batch(questions).await?;
+        <[_; N]>::try_from(answers).map_err(|answers| {
+            ChainError::Unexpected(format!("{N} questions, {} answers", answers.len()))
+        })
+    }
+
+    /// A deal with the newest block and the deal's NFT (0 also stands for none), all in one batch from one
+    /// endpoint: how new the answer is stands beside it.
+    pub async fn deal_at_head(&self, id: B256) -> Result<(Head, Option<Deal>, U256), ChainError> {
+        let questions = [
+            newest(),
+            self.question(self.market, &IMarket::dealsCall { offerId: id }),
+            self.question(self.market, &IMarket::offerTokensCall { offerId: id }),
+        ];
+        let [head, deal, token] = self.together(&questions).await?;
+        Ok((
+            read_head(head)?,
+            read_deal(&deal.read::<Bytes>()?)?,
+            returned::<IMarket::offerTokensCall>(token)?,
+        ))
+    }
+
     /// An entity; `None` when the registry knows no such id.
     pub async fn entity(&self, id: B256) -> Result<Option<Entity>, ChainError> {
         match self
             .read(self.entities, &IEntities::getEntityCall { id })
             .await
         {
-            Ok(row) => Ok(Some(Entity {
-                id: row.id,
-                kind: row.kind,
-                owner: row.owner,
-                signer: row.signer,
-                enabled: row.enabled,
-            })),
+            Ok(row) => Ok(Some(row.into())),
             Err(e) if e.revert().is_some_and(|r| r.is(Fault::EntityNotFound)) => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// An entity and its deposit with the newest block, all in one batch from one endpoint: how new the answer is
+    /// stands beside it.
+    pub async fn entity_at_head(
+        &self,
+        id: B256,
+    ) -> Result<(Head, Option<(Entity, U256)>), ChainError> {
+        let questions = [
+            newest(),
+            self.question(self.entities, &IEntities::getEntityCall { id }),
+            self.question(self.entities, &IEntities::balanceOfEntityCall { id }),
+        ];
+        let [head, entity, deposit] = self.together(&questions).await?;
+        let head = read_head(head)?;
+        let entity = match returned::<IEntities::getEntityCall>(entity) {
+            Ok(row) => Entity::from(row),
+            Err(e) if e.revert().is_some_and(|r| r.is(Fault::EntityNotFound)) => {
+                return Ok((head, None));
+            }
+            Err(e) => return Err(e),
+        };
+        let deposit = returned::<IEntities::balanceOfEntityCall>(deposit)?;
+        Ok((head, Some((entity, deposit))))
     }
 
     /// Enabled and with some deposit: what the market asks of a supplier when a deal is made.
@@ -129,6 +194,16 @@ impl Contracts {
         Ok((!id.is_zero()).then_some(id))
     }
 
+    /// The same by the market's function for it.
+    pub async fn resolve_token(&self, token_id: U256) -> Result<Option<B256>, ChainError> {
+        let call = IMarket::resolveTokenIdCall { tokenId: token_id };
+        match self.read(self.market, &call).await {
+            Ok(id) => Ok((!id.is_zero()).then_some(id)),
+            Err(ChainError::Revert { .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Who holds a deal's NFT; `None` when it is burned or was never minted.
     pub async fn token_owner(&self, token_id: U256) -> Result<Option<Address>, ChainError> {
         let call = IMarket::ownerOfCall { tokenId: token_id };
@@ -137,6 +212,16 @@ impl Contracts {
             Err(ChainError::Revert { .. }) => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// The names of everything that the market's configuration sets (`asset`, `claim_period`, …).
+    pub async fn variables(&self) -> Result<Vec<String>, ChainError> {
+        let words = self.read(self.config, &IConfig::variablesCall {}).await?;
+        let name = |word: &B256| {
+            let end = word.iter().rposition(|b| *b != 0).map_or(0, |n| n + 1);
+            String::from_utf8_lossy(&word[..end]).into_owned()
+        };
+        Ok(words.iter().map(name).collect())
     }
 
     /// Fees, periods and the deposit's token, in one batch.
@@ -150,18 +235,13 @@ impl Contracts {
             self.question(self.config, &address("asset")),
             self.question(self.config, &address("fee_recipient")),
         ];
-        let answers = self.rpc().batch(&questions).await?;
-        let Ok([period, protocol, retailer, asset, recipient]) = <[_; 5]>::try_from(answers) else {
-            return Err(ChainError::Unexpected(
-                "five questions, other answers".to_owned(),
-            ));
-        };
+        let [period, protocol, retailer, asset, recipient] = self.together(&questions).await?;
         Ok(MarketRules {
-            claim_period: decode::<IConfig::getNumberCall>(&period.read::<Bytes>()?)?,
-            protocol_fee: decode::<IConfig::getNumberCall>(&protocol.read::<Bytes>()?)?,
-            retailer_fee: decode::<IConfig::getNumberCall>(&retailer.read::<Bytes>()?)?,
-            asset: decode::<IConfig::getAddressCall>(&asset.read::<Bytes>()?)?,
-            fee_recipient: decode::<IConfig::getAddressCall>(&recipient.read::<Bytes>()?)?,
+            claim_period: returned::<IConfig::getNumberCall>(period)?,
+            protocol_fee: returned::<IConfig::getNumberCall>(protocol)?,
+            retailer_fee: returned::<IConfig::getNumberCall>(retailer)?,
+            asset: returned::<IConfig::getAddressCall>(asset)?,
+            fee_recipient: returned::<IConfig::getAddressCall>(recipient)?,
         })
     }
 
@@ -171,6 +251,16 @@ impl Contracts {
         let entities = self.read(self.market, &IMarket::entitiesCall {}).await?;
         Ok((config, entities))
     }
+}
+
+fn newest() -> Question {
+    Question::new("eth_getBlockByNumber", json!(["latest", false]))
+}
+
+/// What a call returned; its refusal is [`ChainError::Revert`].
+fn returned<C: SolCall>(answer: Answer) -> Result<C::Return, ChainError> {
+    let data: Bytes = answer.read().map_err(|e| named(e, C::SIGNATURE))?;
+    decode::<C>(&data)
 }
 
 /// A name as the config contract keys it: its bytes, padded with zeros.

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 use tradewind::{
-    base::Clock,
+    base::{Clock, money},
     buyer::Buyer,
     chain, config,
     market::{Js, Offer, PaymentOption},
@@ -13,7 +13,11 @@ use tradewind::{
     telemetry::{Metrics, Tasks, logs},
 };
 
-use super::{Failure, target::load, words::pairs};
+use super::{
+    Failure, out,
+    target::load,
+    words::{pairs, plain},
+};
 
 /// How long a request lives.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -25,13 +29,13 @@ const QUIET: Duration = Duration::from_millis(500);
 #[derive(clap::Args)]
 pub struct Args {
     /// A node's config file: its chain and its coordinators are used.
-    #[arg(long, short, env = "TRADEWIND_CONFIG")]
+    #[arg(long, short, value_name = "FILE", env = "TRADEWIND_CONFIG")]
     config: PathBuf,
     /// The file that holds the buyer's private key as hex.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     key_file: PathBuf,
     /// Where the buyer keeps its transactions.
-    #[arg(long, default_value = "buyer")]
+    #[arg(long, value_name = "DIR", default_value = "buyer")]
     data_dir: PathBuf,
     /// The topic to ask on.
     #[arg(long, default_value = "hello")]
@@ -78,9 +82,12 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let _ = store.close().await;
     let told = outcome?;
     if args.json {
-        println!("{told:#}");
+        out::say(format_args!("{told:#}"))
     } else {
-        let word = |name: &str| super::words::plain(&told[name]);
+        let word = |name: &str| match name {
+            "price" => price(&told),
+            name => plain(&told[name]),
+        };
         let names = [
             "request",
             "offers",
@@ -90,9 +97,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
             "transaction",
             "voucher",
         ];
-        print!("{}", pairs(names.map(|name| (name, word(name)))));
+        out::print(pairs(names.map(|name| (name, word(name)))))
     }
-    Ok(())
 }
 
 async fn trade(mut buyer: Buyer, topic: &str, query: Value) -> Result<Value, Failure> {
@@ -106,15 +112,28 @@ async fn trade(mut buyer: Buyer, topic: &str, query: Value) -> Result<Value, Fai
     };
     let deal = buyer.accept(offer, payment).await?;
     let voucher = buyer.voucher(offer.id).await?;
+    // Bought it is; a chain that stops answering now only makes the price harder to read.
+    let decimals = buyer.contracts().token_decimals(payment.asset).await;
     Ok(json!({
         "request": request.id,
         "offers": offers.good.len(),
         "deal": offer.id,
         "price": payment.price.to_string(),
         "asset": payment.asset,
+        "decimals": decimals.ok(),
         "transaction": deal.hash,
         "voucher": format!("0x{}", hex::encode(voucher)),
     }))
+}
+
+/// In whole tokens, if it is known what they are.
+fn price(told: &Value) -> String {
+    let units = plain(&told["price"]);
+    let decimals = told["decimals"].as_u64().and_then(|d| d.try_into().ok());
+    match (units.parse(), decimals) {
+        (Ok(number), Some(decimals)) => money::format_amount(number, decimals),
+        _ => format!("{units} base units"),
+    }
 }
 
 /// By the asset that the first offer names first: what another one is worth is not known here.

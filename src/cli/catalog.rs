@@ -7,7 +7,8 @@ use tradewind::api::in_path;
 
 use super::{
     Failure,
-    target::Ask,
+    paging::Paging,
+    target::{Ask, One},
     words::{more, plain, rows, table, time},
 };
 
@@ -17,21 +18,13 @@ const ITEMS: &str = "/api/v1/admin/items";
 pub enum Command {
     /// List the items, by their ids.
     Ls {
-        /// So many at most, 200 at once.
-        #[arg(long, default_value_t = 50)]
-        limit: usize,
-        /// Go on behind the page that said so.
-        #[arg(long)]
-        after: Option<String>,
+        #[command(flatten)]
+        paging: Paging,
         #[command(flatten)]
         ask: Ask,
     },
     /// Show an item, as TOML that `add` and `set` take.
-    Show {
-        id: String,
-        #[command(flatten)]
-        ask: Ask,
-    },
+    Show(One<String>),
     /// Add an item.
     Add {
         /// The item, as TOML or JSON (as in the config's [[catalog.items]]); - reads standard input.
@@ -41,6 +34,7 @@ pub enum Command {
     },
     /// Replace an item whole.
     Set {
+        /// The item's id, as `ls` shows it.
         id: String,
         /// The item, as TOML or JSON; - reads standard input.
         file: PathBuf,
@@ -51,29 +45,23 @@ pub enum Command {
         ask: Ask,
     },
     /// Take an item out. Offers made already stay binding.
-    Rm {
-        id: String,
-        #[command(flatten)]
-        ask: Ask,
-    },
+    Rm(One<String>),
 }
 
 pub async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Ls { limit, after, ask } => {
-            let after = after.map_or_else(String::new, |a| format!("&after={}", in_path(&a)));
-            let path = format!("{ITEMS}?limit={limit}{after}");
-            let page = ask.node.connect()?.get(&path).await?;
-            ask.tell(&page, |page| listed(page) + &more(page));
+        Command::Ls { paging, ask } => {
+            let page = paging.walk(&ask.node.connect()?, ITEMS, &[]).await?;
+            ask.tell(&page, |page| listed(page) + &more(page))
         }
-        Command::Show { id, ask } => {
+        Command::Show(One { id, ask }) => {
             let held = ask.node.connect()?.get(&at(&id)).await?;
-            ask.tell(&held, shown);
+            ask.tell(&held, shown)
         }
         Command::Add { file, ask } => {
             let item = read(&file)?;
             let held = ask.node.connect()?.post(ITEMS, &item).await?;
-            ask.tell(&held, written);
+            ask.tell(&held, written)
         }
         Command::Set {
             id,
@@ -87,14 +75,13 @@ pub async fn run(command: Command) -> Result<(), Failure> {
                 Some(version) => control.put_if(&at(&id), version, &item).await?,
                 None => control.put(&at(&id), &item).await?,
             };
-            ask.tell(&held, written);
+            ask.tell(&held, written)
         }
-        Command::Rm { id, ask } => {
+        Command::Rm(One { id, ask }) => {
             let gone = ask.node.connect()?.delete(&at(&id)).await?;
-            ask.tell(&gone, |_| format!("{id} is gone"));
+            ask.tell(&gone, |_| format!("{id} is gone"))
         }
     }
-    Ok(())
 }
 
 fn at(id: &str) -> String {

@@ -13,7 +13,7 @@ use tradewind::{
     telemetry::{Metrics, Tasks},
 };
 
-use super::{Failure, target::load, words::table};
+use super::{Failure, out, target::load, words::table};
 
 /// The file that `init` gives out, commented, with all that a node must be told.
 const MINIMAL: &str = include_str!("../../setup/minimal.toml");
@@ -26,7 +26,7 @@ pub enum Command {
     /// Give a commented config file to start from.
     Init {
         /// Where it goes, instead of to the standard output. A file that is there is not written over.
-        #[arg(long)]
+        #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
     /// Check a config file: every key, the signer's key, the data directory, the chain and the coordinators.
@@ -53,26 +53,22 @@ pub enum Command {
 #[derive(clap::Args)]
 pub struct FileArg {
     /// The config file; TRADEWIND__SECTION__KEY in the environment overrides its keys.
-    #[arg(long, short, env = "TRADEWIND_CONFIG")]
+    #[arg(long, short, value_name = "FILE", env = "TRADEWIND_CONFIG")]
     config: PathBuf,
 }
 
 pub async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Init { out: None } => {
-            print!("{MINIMAL}");
-            Ok(())
-        }
+        Command::Init { out: None } => out::print(MINIMAL),
         Command::Init { out: Some(path) } => {
             let made = std::fs::File::create_new(&path)
                 .and_then(|mut f| std::io::Write::write_all(&mut f, MINIMAL.as_bytes()));
             made.map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
-            println!(
+            out::say(format_args!(
                 "wrote {}; fill it in, then: tradewind config check --config {}",
                 path.display(),
                 path.display()
-            );
-            Ok(())
+            ))
         }
         Command::Check {
             file,
@@ -83,11 +79,10 @@ pub async fn run(command: Command) -> Result<(), Failure> {
             let mut config = load(&file.config)?;
             redact(&mut config);
             if json {
-                println!("{}", serde_json::to_string_pretty(&config)?);
+                out::say(serde_json::to_string_pretty(&config)?)
             } else {
-                print!("{}", toml::to_string(&config)?);
+                out::print(toml::to_string(&config)?)
             }
-            Ok(())
         }
     }
 }
@@ -125,7 +120,7 @@ async fn check(config: &Config, offline: bool, as_json: bool) -> Result<(), Fail
         }
     }
     let wrong = checks.iter().filter(|c| c.outcome.is_err()).count();
-    if as_json {
+    let told = if as_json {
         let told = checks.iter().map(|c| {
             let (ok, detail) = match &c.outcome {
                 Ok(detail) => (true, detail),
@@ -133,10 +128,10 @@ async fn check(config: &Config, offline: bool, as_json: bool) -> Result<(), Fail
             };
             json!({ "check": c.what, "ok": ok, "detail": detail })
         });
-        println!(
+        out::say(format_args!(
             "{:#}",
             json!({ "ok": wrong == 0, "checks": told.collect::<Vec<_>>() })
-        );
+        ))
     } else {
         let row = |c: &Check| {
             let (mark, detail) = match &c.outcome {
@@ -145,13 +140,10 @@ async fn check(config: &Config, offline: bool, as_json: bool) -> Result<(), Fail
             };
             vec![c.what.clone(), mark.to_owned(), detail.clone()]
         };
-        print!(
-            "{}",
-            table(&["CHECK", "", "DETAIL"], checks.iter().map(row))
-        );
-    }
+        out::print(table(&["CHECK", "", "DETAIL"], checks.iter().map(row)))
+    };
     match wrong {
-        0 => Ok(()),
+        0 => told,
         n => Err(Failure::config(format!(
             "{n} of {} checks failed",
             checks.len()

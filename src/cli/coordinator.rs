@@ -11,7 +11,7 @@ use tradewind::{
     telemetry::{Metrics, Tasks, logs},
 };
 
-use super::Failure;
+use super::{Failure, out};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -39,7 +39,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     signals::listen(shutdown.clone())?;
     let tasks = Tasks::new(Clock::system(), Metrics::new(), shutdown.clone());
     let coordinator = Coordinator::start(&config, &tasks).await?;
-    println!("{}", coordinator.multiaddr());
+    // A coordinator is there whether or not somebody reads where.
+    let _ = out::say(coordinator.multiaddr());
     shutdown.requested().await;
     tasks.stop().await;
     match shutdown.failure() {

@@ -3,17 +3,14 @@
 
 mod live;
 
-use std::{
-    io::{IsTerminal, Write},
-    time::Duration,
-};
+use std::{io::IsTerminal, time::Duration};
 
 use tradewind::{
     demo::{Progress, TradeReport, Trader, World, WorldOptions, ms},
     telemetry::logs,
 };
 
-use super::Failure;
+use super::{Failure, out};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -60,7 +57,7 @@ async fn trade(args: &Args) -> Result<(), Failure> {
     let report = report?;
     world.stop().await;
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        out::say(serde_json::to_string(&report)?)?;
     } else {
         story.say("");
         story.say(&format!(
@@ -118,8 +115,8 @@ struct Story {
 impl Story {
     fn say(&mut self, line: &str) {
         if !self.quiet {
-            println!("{line}");
-            let _ = std::io::stdout().flush();
+            // The trade goes to its end, told or not.
+            let _ = out::say(line);
         }
     }
 
@@ -127,8 +124,7 @@ impl Story {
         match progress {
             // A line that the step's own will replace, where there is a person to see it.
             Progress::Started { step } if self.terminal && !self.quiet => {
-                print!("  … {step}\r");
-                let _ = std::io::stdout().flush();
+                let _ = out::print(format_args!("  … {step}\r"));
             }
             Progress::Started { .. } | Progress::Settled(_) => {}
             Progress::Failed(why) => self.say(&format!("  ✗ {why}")),

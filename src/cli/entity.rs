@@ -9,10 +9,7 @@ use alloy::primitives::{Address, B256, U256};
 use serde_json::json;
 use tradewind::{
     base::{Clock, ids, money},
-    chain::{
-        Contracts, EntityAction, EntityStatus, Registrar, Sender, entity_id, load_owner,
-        load_signer,
-    },
+    chain::{Contracts, EntityAction, EntityStatus, Registrar, Sender, load_owner, load_signer},
     config::Config,
     market::DigestSigner,
     shutdown::Shutdown,
@@ -20,7 +17,7 @@ use tradewind::{
     telemetry::{Metrics, Tasks, logs},
 };
 
-use super::Failure;
+use super::{Failure, out};
 
 #[derive(clap::Args)]
 pub struct Common {
@@ -81,6 +78,7 @@ pub enum Command {
     },
     /// Name another signer. Voids every outstanding offer.
     Signer {
+        /// The new signer's address.
         address: Address,
         #[command(flatten)]
         signing: Signing,
@@ -89,6 +87,7 @@ pub enum Command {
     },
     /// Add to the deposit, in whole tokens.
     Deposit {
+        /// In whole tokens, for example 100.5.
         amount: String,
         #[command(flatten)]
         signing: Signing,
@@ -97,6 +96,7 @@ pub enum Command {
     },
     /// Take from the deposit, in whole tokens.
     Withdraw {
+        /// In whole tokens, for example 100.5.
         amount: String,
         #[command(flatten)]
         signing: Signing,
@@ -157,15 +157,16 @@ impl Desk {
             let owner = owner.ok_or_else(|| {
                 Failure::new("who is the owner? Give --owner ADDRESS, or configure [owner]")
             })?;
-            let calls = action.plan(&self.contracts, id, owner, None).await?;
-            let calls: Vec<_> = calls
-                .iter()
-                .map(|c| {
-                    json!({"what": c.what, "chainId": self.contracts.chain_id(), "from": owner,
-                        "to": c.to, "value": "0x0", "data": c.data})
-                })
-                .collect();
-            println!("{:#}", json!(calls));
+            let calls = action.plan(&self.contracts, id, owner, None, 0).await?;
+            let chain = self.contracts.chain_id();
+            let calls: Vec<_> = calls.iter().map(|c| c.unsigned(chain, owner)).collect();
+            // The calls alone on stdout, for a file or a pipe; the rest is for whoever sends them.
+            out::say(format_args!("{:#}", json!(calls)))?;
+            if let EntityAction::Register { salt, .. } = action {
+                eprintln!("salt: {salt}");
+                eprintln!("the entity's id once it is registered, for supplier.id in the config:");
+                eprintln!("{}", action.subject(id, owner));
+            }
             return Ok(());
         }
         let key = key.ok_or_else(|| {
@@ -186,52 +187,48 @@ impl Desk {
             &self.config.chain,
             &self.tasks,
         );
-        let registrar = Registrar {
-            contracts: self.contracts.clone(),
-            sender,
-        };
+        let registrar = Registrar::new(self.contracts.clone(), sender);
         let outcome = registrar.act(action, id).await;
         let owner = registrar.owner();
         self.tasks.stop().await;
         ledger.close().await?;
         let sent = outcome?;
-        let id = match action {
-            EntityAction::Register { salt, .. } => entity_id(owner, salt),
-            _ => id,
-        };
+        let id = action.subject(id, owner);
         if self.json {
             let sent: Vec<_> = sent
                 .iter()
                 .map(|t| json!({"what": t.call.what, "hash": t.hash, "block": t.block, "gas_used": t.gas_used}))
                 .collect();
-            println!(
+            out::say(format_args!(
                 "{:#}",
                 json!({"entity": id, "owner": owner, "transactions": sent})
-            );
+            ))?;
             return Ok(());
         }
         if sent.is_empty() {
-            println!("it is so already; nothing was sent");
+            out::say("it is so already; nothing was sent")?;
         }
         for tx in &sent {
-            println!(
+            out::say(format_args!(
                 "{}: {} in block {}",
                 tx.call.what,
                 tx.hash,
                 tx.block.unwrap_or_default()
-            );
+            ))?;
         }
         if is_new {
-            println!("the entity's id, for supplier.id in the config:");
-            println!("{id}");
+            out::say("the entity's id, for supplier.id in the config:")?;
+            out::say(id)?;
         }
         Ok(())
     }
 
     async fn status(&self) -> Result<(), Failure> {
-        let status = EntityStatus::read(&self.contracts, self.id()?).await?;
+        // Not needed to look; with it, what the registry has is compared.
+        let signer = load_signer(&self.config.signer).ok().map(|k| k.address());
+        let status = EntityStatus::read(&self.contracts, self.id()?, signer).await?;
         if self.json {
-            println!("{:#}", serde_json::to_value(&status)?);
+            out::say(format_args!("{:#}", serde_json::to_value(&status)?))?;
             return Ok(());
         }
         let token = self.contracts.token;
@@ -242,22 +239,25 @@ impl Desk {
             format!("{} {symbol}", money::format_amount(units, decimals))
         };
         let or_none = |a: Option<Address>| a.map_or_else(|| "-".to_owned(), |a| a.to_string());
-        println!("entity    {}", status.id);
-        println!("owner     {}", or_none(status.owner));
-        println!("signer    {}", or_none(status.signer));
-        println!(
+        out::say(format_args!("entity    {}", status.id))?;
+        out::say(format_args!("owner     {}", or_none(status.owner)))?;
+        out::say(format_args!("signer    {}", or_none(status.signer)))?;
+        out::say(format_args!(
             "deposit   {} (the market asks for {})",
             amount(&status.deposit),
             amount(&status.min_deposit)
-        );
-        println!("enabled   {}", if status.enabled { "yes" } else { "no" });
+        ))?;
+        out::say(format_args!(
+            "enabled   {}",
+            if status.enabled { "yes" } else { "no" }
+        ))?;
         if status.problems.is_empty() {
-            println!("it can trade");
+            out::say("it can trade")?;
         } else {
-            println!("it cannot trade:");
+            out::say("it cannot trade:")?;
         }
         for problem in &status.problems {
-            println!("- {problem}");
+            out::say(format_args!("- {problem}"))?;
         }
         Ok(())
     }

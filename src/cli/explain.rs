@@ -5,87 +5,77 @@ use std::fmt::Write;
 use alloy::primitives::B256;
 use serde_json::Value;
 
-use super::{Failure, target::Target};
+use super::{
+    Failure,
+    target::Ask,
+    words::{one_line, plain, rows, short},
+};
 
 #[derive(clap::Args)]
 pub struct Args {
     /// The id of a request, of an offer, or of a deal (which is its offer's).
     id: B256,
-    /// Print everything as JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    node: Target,
+    ask: Ask,
 }
 
 pub async fn run(args: Args) -> Result<(), Failure> {
-    let control = args.node.connect()?;
     let path = format!("/api/v1/admin/explain/{}", args.id);
-    let explanation = control.get(&path).await?;
-    if args.json {
-        println!("{explanation:#}");
-    } else {
-        print!("{}", in_words(&explanation));
-    }
-    Ok(())
+    let explanation = args.ask.node.connect()?.get(&path).await?;
+    args.ask.tell(&explanation, in_words)
 }
 
 /// For people: the answer, then what led to it, oldest first.
 fn in_words(e: &Value) -> String {
     let mut out = String::new();
     // Writing to a String does not fail.
-    let _ = writeln!(out, "{}\n{}", text(&e["id"]), text(&e["summary"]));
+    let _ = writeln!(
+        out,
+        "{}\n{}",
+        plain(&e["id"]),
+        one_line(&plain(&e["summary"]))
+    );
     section(&mut out, "What was decided", &e["decisions"], |d| {
         let again = match d["again"].as_u64() {
             Some(n) => format!(" (and {n} times more)"),
             None => String::new(),
         };
-        let subject = tradewind::base::ids::short(text(&d["subject"]));
-        let (at, about, rule) = (text(&d["at"]), text(&d["about"]), text(&d["rule"]));
-        let reason = text(&d["reason"]);
+        let subject = short(&d["subject"]);
+        let (at, about, rule) = (plain(&d["at"]), plain(&d["about"]), plain(&d["rule"]));
+        let reason = plain(&d["reason"]);
         format!("{at:<30} {about:<8} {subject}  {rule}: {reason}{again}")
     });
-    for deal in list(&e["deals"]) {
-        let title = format!("Transactions of deal {}", text(&deal["id"]));
+    for deal in rows(&e["deals"]) {
+        let title = format!("Transactions of deal {}", plain(&deal["id"]));
         section(&mut out, &title, &deal["transactions"], |t| {
             let error = t["error"].as_str().map(|e| format!(": {e}"));
             format!(
                 "{:<10} {:<10} {}{}",
-                text(&t["step"]),
-                text(&t["state"]),
-                text(&t["hash"]),
+                plain(&t["step"]),
+                plain(&t["state"]),
+                plain(&t["hash"]),
                 error.unwrap_or_default()
             )
         });
     }
     section(&mut out, "Jobs", &e["jobs"], |j| {
-        let last = list(&j["history"]).last().map_or("", |h| text(&h["note"]));
-        let note = match last {
-            "" => String::new(),
-            note => format!(": {note}"),
-        };
-        format!("{:<10} {}{note}", text(&j["state"]), text(&j["key"]))
+        let last = rows(&j["history"]).last();
+        let note = last.and_then(|step| step["note"].as_str());
+        let note = note.map_or_else(String::new, |note| format!(": {note}"));
+        format!("{:<10} {}{note}", plain(&j["state"]), plain(&j["key"]))
     });
     out
 }
 
-fn section(out: &mut String, title: &str, rows: &Value, row: impl Fn(&Value) -> String) {
-    let rows = list(rows);
-    if rows.is_empty() {
+fn section(out: &mut String, title: &str, entries: &Value, row: impl Fn(&Value) -> String) {
+    let entries = rows(entries);
+    if entries.is_empty() {
         return;
     }
     let _ = writeln!(out, "\n{title}");
-    for r in rows {
-        let _ = writeln!(out, "  {}", row(r));
+    for entry in entries {
+        let _ = writeln!(out, "  {}", one_line(&row(entry)));
     }
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }
 
 #[cfg(test)]

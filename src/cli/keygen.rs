@@ -6,12 +6,12 @@ use alloy::{primitives::B256, signers::local::PrivateKeySigner};
 use serde_json::json;
 use tradewind::base::{Secret, ids};
 
-use super::{Failure, secret_file};
+use super::{Failure, out, secret_file};
 
 #[derive(clap::Args)]
 pub struct Args {
     /// Where the key goes (mode 0600); a file that is there is not written over.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Print one JSON object.
     #[arg(long)]
@@ -29,9 +29,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     };
     secret_file::create(&args.out, key.expose())?;
     if args.json {
-        println!("{:#}", json!({ "address": address, "file": args.out }));
+        let made = json!({ "address": address, "file": args.out });
+        out::say(format_args!("{made:#}"))
     } else {
-        println!("{address}");
+        out::say(address)
     }
-    Ok(())
 }

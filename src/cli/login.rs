@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 use tradewind::{access::Challenge, api::Control, chain, config};
 
-use super::{Failure, secret_file, target::warn_of_eavesdroppers};
+use super::{Failure, out, secret_file, target::warn_of_eavesdroppers};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -14,10 +14,10 @@ pub struct Args {
     url: String,
     /// The file that holds the owner's private key as hex. A key in a wallet signs the challenge there instead:
     /// POST /api/v1/admin/login/challenge gives what to sign.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     key_file: PathBuf,
     /// Where the token goes (mode 0600); printed without it.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
@@ -51,12 +51,11 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     match args.out {
         Some(path) => {
             secret_file::replace(&path, &format!("{token}\n"))?;
-            println!(
+            out::say(format_args!(
                 "logged in as {owner} until {expires}; the token is in {}",
                 path.display()
-            );
+            ))
         }
-        None => println!("{token}"),
+        None => out::say(token),
     }
-    Ok(())
 }

@@ -1,6 +1,9 @@
 //! Floor 9: the command line. Parses arguments, runs one command, returns its exit code.
 //!
+//! Answers go to the standard output, through `out`; all else goes to the standard error.
 //! Exit codes: 0 done; 1 failed; 2 wrong usage; 78 wrong configuration; 130 told twice to stop.
+
+#![deny(clippy::print_stdout)]
 
 mod buy;
 mod catalog;
@@ -9,10 +12,15 @@ mod coordinator;
 mod deals;
 mod demo;
 mod entity;
+mod events;
 mod explain;
 mod jobs;
 mod keygen;
 mod login;
+mod offers;
+mod out;
+mod paging;
+mod prices;
 mod run;
 mod secret_file;
 mod status;
@@ -47,6 +55,9 @@ enum Command {
     /// The deals made on this supplier's offers: look at them, and steer them.
     #[command(subcommand)]
     Deals(deals::Command),
+    /// The offers made: what was signed, and until when it binds.
+    #[command(subcommand)]
+    Offers(offers::Command),
     /// The queue of the running node: look at jobs, send them off again, pause a kind.
     #[command(subcommand)]
     Jobs(jobs::Command),
@@ -68,6 +79,8 @@ enum Command {
     Store(store::Command),
     /// Why a request got its offers or none, or a deal went the way it went.
     Explain(explain::Args),
+    /// What happened, event by event, as the node committed it.
+    Events(events::Args),
     /// The transactions the node sent, and what to do about one that is stuck.
     #[command(subcommand)]
     Tx(tx::Command),
@@ -82,7 +95,7 @@ enum Command {
     Buy(buy::Args),
 }
 
-/// A failed command: what to print, and the exit code.
+/// A command that did not come to its end: what to print (nothing, if that is empty), and the exit code.
 #[derive(Debug)]
 pub struct Failure {
     pub message: String,
@@ -103,6 +116,14 @@ impl Failure {
         Self {
             message: message.into(),
             code: 1,
+        }
+    }
+
+    /// Nobody is there to be told.
+    fn quiet() -> Self {
+        Self {
+            message: String::new(),
+            code: 0,
         }
     }
 
@@ -133,10 +154,12 @@ pub fn main() -> ExitCode {
             Command::Coordinator(args) => coordinator::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Deals(command) => deals::run(command).await,
+            Command::Offers(command) => offers::run(command).await,
             Command::Jobs(command) => jobs::run(command).await,
             Command::Entity(command) => entity::run(command).await,
             Command::Store(command) => store::run(command).await,
             Command::Explain(args) => explain::run(args).await,
+            Command::Events(args) => events::run(args).await,
             Command::Tx(command) => tx::run(command).await,
             Command::Status(ask) => status::status(ask).await,
             Command::Catalog(command) => catalog::run(command).await,
@@ -154,7 +177,9 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {}", failure.message);
+            if !failure.message.is_empty() {
+                eprintln!("error: {}", failure.message);
+            }
             ExitCode::from(failure.code)
         }
     }

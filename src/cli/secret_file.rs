@@ -1,17 +1,14 @@
 //! Files that only their owner may read.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-};
+use std::{io, path::Path};
+
+use tradewind::base::file;
 
 use super::Failure;
 
 /// Writes a file that must not be there yet: a key is never written over.
 pub fn create(path: &Path, text: &str) -> Result<(), Failure> {
-    write(path, text).map_err(|e| {
+    file::create(path, text.as_bytes(), file::PRIVATE).map_err(|e| {
         let hint = match e.kind() {
             io::ErrorKind::AlreadyExists => "; it is not written over, name another one",
             _ => "",
@@ -22,33 +19,13 @@ pub fn create(path: &Path, text: &str) -> Result<(), Failure> {
 
 /// Writes a file, whole or not at all, in the place of the one that may be there.
 pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(".new");
-    let draft = Path::new(&draft);
-    let replace = || {
-        match fs::remove_file(draft) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        write(draft, text)?;
-        fs::rename(draft, path)
-    };
-    replace().map_err(|e| Failure::new(format!("{}: {e}", path.display())))
-}
-
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let mut file: File = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    file::replace(path, text.as_bytes(), file::PRIVATE)
+        .map_err(|e| Failure::new(format!("{}: {e}", path.display())))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
+    use std::{fs, os::unix::fs::MetadataExt as _};
 
     use super::*;
 

@@ -11,8 +11,7 @@ use super::{
 
 pub async fn status(ask: Ask) -> Result<(), Failure> {
     let status = ask.node.connect()?.get("/api/v1/admin/status").await?;
-    ask.tell(&status, in_words);
-    Ok(())
+    ask.tell(&status, in_words)
 }
 
 #[derive(clap::Args)]
@@ -28,16 +27,14 @@ pub async fn pause(args: PauseArgs) -> Result<(), Failure> {
     let control = args.ask.node.connect()?;
     let body = json!({ "reason": args.reason });
     let stands = control.post("/api/v1/admin/answering/pause", &body).await?;
-    args.ask.tell(&stands, |s| answering(s) + "\n");
-    Ok(())
+    args.ask.tell(&stands, answering)
 }
 
 pub async fn resume(ask: Ask) -> Result<(), Failure> {
     let control = ask.node.connect()?;
     let path = "/api/v1/admin/answering/resume";
     let stands = control.post(path, &json!({})).await?;
-    ask.tell(&stands, |s| answering(s) + "\n");
-    Ok(())
+    ask.tell(&stands, answering)
 }
 
 fn answering(s: &Value) -> String {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tradewind::{
     api::{Control, ControlError},
     base::Clock,
@@ -12,7 +12,10 @@ use tradewind::{
     telemetry::{Metrics, Tasks},
 };
 
-use super::{Failure, target};
+use super::{
+    Failure, target,
+    words::{one_line, pairs, plain, rows, time},
+};
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -25,40 +28,43 @@ pub enum Command {
         place: Place,
     },
     /// Write everything to a file that any backend can import; the node may run.
-    Export {
-        file: PathBuf,
-        #[command(flatten)]
-        place: Place,
-    },
+    Export(Copy),
     /// Write everything to a file to restore from; the node may run.
-    Backup {
-        file: PathBuf,
-        #[command(flatten)]
-        place: Place,
-    },
+    Backup(Copy),
     /// Make the store of an empty data directory out of an export: the node moves, and goes on where it stood.
-    Import {
-        file: PathBuf,
-        #[command(flatten)]
-        place: Place,
-    },
+    Import(Made),
     /// Make the store of an empty data directory out of a backup: the node goes back to what it was then.
-    Restore {
-        file: PathBuf,
-        #[command(flatten)]
-        place: Place,
-    },
+    Restore(Made),
 }
 
-/// Whose store.
+#[derive(clap::Args)]
+pub struct Copy {
+    /// Where everything goes. A file that is there is replaced.
+    file: PathBuf,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(clap::Args)]
+pub struct Made {
+    /// The file that export or backup wrote.
+    file: PathBuf,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Whose store, and whether the answer is for a program.
 #[derive(clap::Args)]
 pub struct Place {
     /// The node's config file, which names its data directory.
-    #[arg(long, short, env = "TRADEWIND_CONFIG")]
+    #[arg(long, short, value_name = "FILE", env = "TRADEWIND_CONFIG")]
     config: Option<PathBuf>,
-    /// The node's data directory.
-    #[arg(long)]
+    /// The node's data directory; wins over the config's.
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 impl Place {
@@ -73,77 +79,100 @@ impl Place {
             (None, None) => Err(Failure::config("name the store: --config or --data-dir")),
         }
     }
+
+    fn tell(&self, answer: &Value, words: impl FnOnce(&Value) -> String) -> Result<(), Failure> {
+        target::tell(self.json, answer, words)
+    }
 }
 
 pub async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Verify {
-            file: Some(file), ..
+            file: Some(file),
+            place,
         } => {
             let (head, counts) = store::check(&file)?;
-            println!(
-                "{}: whole. Store {} as of {}, {}",
-                file.display(),
-                head.id,
-                head.created,
-                words(&counts)
-            );
-            Ok(())
+            let found = told(&file, &head, &counts);
+            place.tell(&found, |f| format!("the file is whole\n{}", in_words(f)))
         }
         Command::Verify { file: None, place } => {
             let (dir, options) = place.settle()?;
             must_be_there(&dir)?;
             let found = store::verify(&options, &dir)?;
-            println!("{:#}", json!(found));
+            let told = place.tell(&json!(found), verified);
             match found.problem_count {
-                0 => Ok(()),
+                0 => told,
                 n => Err(Failure::new(format!(
                     "{n} problems, see above; restore a backup into an empty data directory"
                 ))),
             }
         }
-        Command::Export { file, place } | Command::Backup { file, place } => {
-            copy(&file, &place).await
+        Command::Export(Copy { file, place }) | Command::Backup(Copy { file, place }) => {
+            let written = copy(&file, &place).await?;
+            place.tell(&written, in_words)
         }
-        Command::Import { file, place } => {
+        Command::Import(Made { file, place }) => {
             let (dir, options) = place.settle()?;
             let (head, counts) = store::import(&options, &dir, &file, &Clock::system())?;
-            println!(
-                "{}: store {} as of {}, {}",
-                dir.display(),
-                head.id,
-                head.created,
-                words(&counts)
-            );
-            Ok(())
+            place.tell(&told(&dir, &head, &counts), in_words)
         }
-        Command::Restore { file, place } => {
+        Command::Restore(Made { file, place }) => {
             let (dir, options) = place.settle()?;
             let (head, counts) = store::restore(&options, &dir, &file, &Clock::system())?;
-            println!(
-                "{}: store {} as of {}, {}",
-                dir.display(),
-                head.id,
-                head.created,
-                words(&counts)
-            );
-            println!(
+            let warned = place.tell(&told(&dir, &head, &counts), in_words);
+            eprintln!(
                 "a new event epoch has begun: cursors from before are answered as old\n\
                  the nonces of every signer are compared with the chain at the next start\n\
                  WARNING: offers signed after {} are not in this store, and bind the supplier until they expire; \
                  a deal made on one of them is not recognised",
                 head.created
             );
-            Ok(())
+            warned
         }
     }
 }
 
-fn words(counts: &store::Counts) -> String {
-    format!(
-        "{} records, {} cursors, {} jobs, {} events",
-        counts.records, counts.cursors, counts.jobs, counts.events
-    )
+/// What is in a file, or in the store made of it.
+fn told(path: &Path, head: &store::Head, counts: &store::Counts) -> Value {
+    let mut all = written(path, counts);
+    all["store"] = json!(head.id);
+    all["created"] = json!(head.created);
+    all
+}
+
+/// As the running node tells it.
+fn written(path: &Path, counts: &store::Counts) -> Value {
+    let mut all = json!(counts);
+    all["path"] = json!(path.display().to_string());
+    all
+}
+
+fn in_words(f: &Value) -> String {
+    let mut known = vec![("path", plain(&f["path"]))];
+    if f["store"].is_string() {
+        known.push(("store", plain(&f["store"])));
+        known.push(("as of", time(&f["created"])));
+    }
+    known.extend(["records", "cursors", "jobs", "events"].map(|name| (name, plain(&f[name]))));
+    pairs(known)
+}
+
+fn verified(found: &Value) -> String {
+    let mut text = match found["problem_count"].as_u64() {
+        Some(0) => String::from("the store is whole\n"),
+        _ => format!("problems: {}\n", plain(&found["problem_count"])),
+    };
+    let problems = rows(&found["problems"]);
+    for problem in problems {
+        text.push_str(&format!("- {}\n", one_line(&plain(problem))));
+    }
+    if found["problem_count"].as_u64() > Some(problems.len() as u64) {
+        text.push_str("- and more\n");
+    }
+    let tables = found["records"].as_object().into_iter().flatten();
+    let tables = tables.map(|(table, n)| (table.as_str(), plain(n)));
+    let rest = ["jobs", "events", "blobs", "bytes"].map(|name| (name, plain(&found[name])));
+    text + &pairs(tables.chain(rest))
 }
 
 /// A store is not begun by looking at it.
@@ -158,7 +187,7 @@ fn must_be_there(dir: &Path) -> Result<(), Failure> {
 }
 
 /// Through the running node if there is one, else straight from its files.
-async fn copy(file: &Path, place: &Place) -> Result<(), Failure> {
+async fn copy(file: &Path, place: &Place) -> Result<Value, Failure> {
     let (dir, options) = place.settle()?;
     must_be_there(&dir)?;
     let path = std::path::absolute(file)?;
@@ -171,10 +200,7 @@ async fn copy(file: &Path, place: &Place) -> Result<(), Failure> {
         {
             // What a killed node left.
             Err(ControlError::NoNode { .. }) => {}
-            answer => {
-                println!("{:#}", answer?);
-                return Ok(());
-            }
+            answer => return Ok(answer?),
         }
     }
     let clock = Clock::system();
@@ -183,6 +209,5 @@ async fn copy(file: &Path, place: &Place) -> Result<(), Failure> {
     let store = tokio::task::block_in_place(open)?;
     let counts = store.export(&path).await?;
     store.close().await?;
-    println!("{}: {}", path.display(), words(&counts));
-    Ok(())
+    Ok(written(&path, &counts))
 }

@@ -14,42 +14,38 @@ const TOPICS: &str = "/api/v1/admin/topics";
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// List the topics: the config's, and those turned on or off since.
-    Ls {
-        #[command(flatten)]
-        ask: Ask,
-    },
+    Ls(Ask),
     /// Hear a topic, from now on and after every restart.
-    Add {
-        topic: String,
-        #[command(flatten)]
-        ask: Ask,
-    },
+    Add(Topic),
     /// Stop hearing a topic, also one of the config's.
-    Rm {
-        topic: String,
-        #[command(flatten)]
-        ask: Ask,
-    },
+    Rm(Topic),
+}
+
+#[derive(clap::Args)]
+pub struct Topic {
+    /// The topic as buyers write it, for example hello.
+    topic: String,
+    #[command(flatten)]
+    ask: Ask,
 }
 
 pub async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Ls { ask } => {
+        Command::Ls(ask) => {
             let all = ask.node.connect()?.get(TOPICS).await?;
-            ask.tell(&all, |all| listed(&all["topics"]));
+            ask.tell(&all, |all| listed(&all["topics"]))
         }
-        Command::Add { topic, ask } => {
+        Command::Add(Topic { topic, ask }) => {
             let path = format!("{TOPICS}/{}", in_path(&topic));
             let turned = ask.node.connect()?.put(&path, &json!({})).await?;
-            ask.tell(&turned, |_| format!("{topic} is heard"));
+            ask.tell(&turned, |_| format!("{topic} is heard"))
         }
-        Command::Rm { topic, ask } => {
+        Command::Rm(Topic { topic, ask }) => {
             let path = format!("{TOPICS}/{}", in_path(&topic));
             let turned = ask.node.connect()?.delete(&path).await?;
-            ask.tell(&turned, |_| format!("{topic} is not heard any more"));
+            ask.tell(&turned, |_| format!("{topic} is not heard any more"))
         }
     }
-    Ok(())
 }
 
 pub fn listed(topics: &Value) -> String {

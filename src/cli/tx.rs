@@ -1,83 +1,75 @@
 //! `tradewind tx …`: the node's transactions, and what to do about one that is stuck.
 
+use alloy::primitives::B256;
 use serde_json::{Value, json};
-use tradewind::api::in_path;
 use uuid::Uuid;
 
 use super::{
     Failure,
-    target::Ask,
+    paging::Paging,
+    target::{Ask, One},
     words::{more, pairs, plain, rows, short, table, time},
 };
 
-const PATH: &str = "/api/v1/admin/transactions";
+pub const PATH: &str = "/api/v1/admin/transactions";
+
+const STATES: [&str; 6] = [
+    "sent",
+    "mined",
+    "confirmed",
+    "reverted",
+    "lost",
+    "cancelled",
+];
 
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// List transactions, newest first.
     Ls {
-        /// Only those in this state: sent, mined, confirmed, reverted, lost or cancelled.
-        #[arg(long)]
+        /// Only those in this state.
+        #[arg(long, value_parser = STATES)]
         state: Option<String>,
-        /// So many at most, 200 at once.
-        #[arg(long, default_value_t = 50)]
-        limit: usize,
-        /// Go on behind the page that said so.
-        #[arg(long)]
-        after: Option<String>,
+        /// Only those about this deal.
+        #[arg(long, value_name = "ID")]
+        deal: Option<B256>,
+        #[command(flatten)]
+        paging: Paging,
         #[command(flatten)]
         ask: Ask,
     },
     /// Show one transaction.
-    Show(One),
+    Show(One<Uuid>),
     /// Offer more for a transaction that is on its way, at once.
-    Bump(One),
+    Bump(One<Uuid>),
     /// Put a transfer of nothing under a transaction's nonce. The step it took is tried again afterwards.
-    Cancel(One),
-}
-
-#[derive(clap::Args)]
-pub struct One {
-    /// As `ls` and every step name it.
-    id: Uuid,
-    #[command(flatten)]
-    ask: Ask,
+    Cancel(One<Uuid>),
 }
 
 pub async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Ls {
             state,
-            limit,
-            after,
+            deal,
+            paging,
             ask,
         } => {
-            let mut path = format!("{PATH}?limit={limit}");
-            for (name, value) in [("state", state), ("after", after)] {
-                if let Some(value) = value {
-                    path.push_str(&format!("&{name}={}", in_path(&value)));
-                }
-            }
-            let page = ask.node.connect()?.get(&path).await?;
-            ask.tell(&page, |page| listed(page) + &more(page));
+            let filters = [("state", state), ("deal", deal.map(|id| id.to_string()))];
+            let page = paging.walk(&ask.node.connect()?, PATH, &filters).await?;
+            ask.tell(&page, |page| listed(page) + &more(page))
         }
         Command::Show(One { id, ask }) => {
             let answer = ask.node.connect()?.get(&format!("{PATH}/{id}")).await?;
-            ask.tell(&answer, shown);
+            ask.tell(&answer, shown)
         }
-        Command::Bump(one) => one.order("bump").await?,
-        Command::Cancel(one) => one.order("cancel").await?,
+        Command::Bump(one) => order(one, "bump").await,
+        Command::Cancel(one) => order(one, "cancel").await,
     }
-    Ok(())
 }
 
-impl One {
-    async fn order(&self, verb: &str) -> Result<(), Failure> {
-        let path = format!("{PATH}/{}/{verb}", self.id);
-        let answer = self.ask.node.connect()?.post(&path, &json!({})).await?;
-        self.ask.tell(&answer, shown);
-        Ok(())
-    }
+async fn order(One { id, ask }: One<Uuid>, verb: &str) -> Result<(), Failure> {
+    let path = format!("{PATH}/{id}/{verb}");
+    let answer = ask.node.connect()?.post(&path, &json!({})).await?;
+    ask.tell(&answer, shown)
 }
 
 fn listed(page: &Value) -> String {

@@ -36,12 +36,18 @@ fn align(rows: &[Vec<String>]) -> String {
     for row in rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:<width$}  "));
+            line.push_str(&format!("{:<width$}  ", one_line(cell)));
         }
         text.push_str(line.trim_end());
         text.push('\n');
     }
     text
+}
+
+/// Without line breaks, and without what could steer a terminal: some texts come from strangers.
+pub fn one_line(text: &str) -> String {
+    let harmless = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(harmless).collect()
 }
 
 /// A text as it is, null as nothing, the rest as JSON.
@@ -58,11 +64,11 @@ pub fn short(value: &Value) -> String {
     ids::short(&plain(value))
 }
 
-/// A time to the second.
+/// A time to the second, in UTC and said to be.
 pub fn time(value: &Value) -> String {
     let text = plain(value);
     match text.parse::<jiff::Timestamp>() {
-        Ok(t) => t.strftime("%F %T").to_string(),
+        Ok(t) => t.strftime("%F %TZ").to_string(),
         Err(_) => text,
     }
 }
@@ -93,6 +99,7 @@ mod tests {
         ];
         assert_eq!(table(&["ID", "N"], rows), "ID   N\nä    12\nabc  3\n");
         assert_eq!(table(&["ID"], []), "none\n");
+        assert_eq!(pairs([("why", "a\nb\u{1b}[2J".into())]), "why  a b [2J\n");
         assert_eq!(
             pairs([("a", "1".into()), ("long", "2".into())]),
             "a     1\nlong  2\n"
@@ -104,7 +111,7 @@ mod tests {
         assert_eq!(plain(&json!(null)), "-");
         assert_eq!(
             time(&json!("2026-01-02T03:04:05.678Z")),
-            "2026-01-02 03:04:05"
+            "2026-01-02 03:04:05Z"
         );
         assert_eq!(short(&json!("0x1234567890abcdef")), "0x1234…cdef");
     }

@@ -62,6 +62,9 @@ pub struct Chain {
     pub resend_after: Span,
     /// The signer having less than this to pay for gas is named as degraded, in gwei.
     pub low_gas_gwei: u64,
+    /// The supplier's deposit being less than this much of what the market asks for is named as degraded, in
+    /// percent. Below 100 it changes nothing: less than the market asks for is named at any setting.
+    pub low_deposit_percent: u64,
 }
 
 impl Default for Chain {
@@ -91,6 +94,7 @@ impl Default for Chain {
             stuck_after: Span::secs(90),
             resend_after: Span::secs(20),
             low_gas_gwei: 10_000_000,
+            low_deposit_percent: 100,
         }
     }
 }
@@ -190,6 +194,12 @@ impl Chain {
             "chain.gas_margin_percent",
             self.gas_margin_percent,
             "0 to 400",
+        );
+        problems.check(
+            self.low_deposit_percent <= 10_000,
+            "chain.low_deposit_percent",
+            self.low_deposit_percent,
+            "0 to 10000",
         );
         problems.check(
             self.max_gas >= 21_000,

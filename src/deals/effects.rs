@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{
-    JOB_KIND,
+    JOB_KIND, notices,
     record::{DealRecord, Seen},
     rules::next_step,
 };
@@ -48,6 +48,10 @@ impl Effects for DealEffects {
                 };
                 self.token_moved(&mut drafts, log, (*to, *token_id), minted_for, &mut batch)
                     .await?;
+                continue;
+            }
+            if !matches!(log.event, MarketEvent::Status { .. }) {
+                notices::note(log, self.supplier, &self.store, &mut batch).await?;
                 continue;
             }
             let Some((draft, status, sender)) = ours(&mut drafts, log) else {
@@ -97,17 +101,29 @@ impl Effects for DealEffects {
     ) -> Result<Batch, EffectsError> {
         let mut drafts = self.drafts(logs, deals).await?;
         self.undo(logs, &mut drafts).await?;
-        // So rare that every deal may be looked at.
+        // So rare that every deal may be looked at: those told of from there on, and those whose token may have
+        // been passed on from there on, of which nothing is remembered.
         let all = Query::all(DealRecord::TABLE, usize::MAX);
         for held in fetch_all::<DealRecord>(&*self.store, all).await? {
-            if held.value.history.iter().any(|seen| seen.block >= from) {
+            let record = &held.value;
+            if record.history.iter().any(|seen| seen.block >= from)
+                || (record.status == DealStatus::Claimed && record.token.is_some())
+            {
                 drafts
                     .entry(held.value.id)
                     .or_insert_with(|| Draft::new(held.value, Some(held.version)));
             }
         }
-        for draft in drafts.values_mut() {
+        let ids: Vec<B256> = drafts.keys().copied().collect();
+        let now = deals.deals(&ids).await?;
+        for (id, draft) in &mut drafts {
             draft.changed |= draft.record.unsee_from(from);
+            if let Some(Some(deal)) = now.get(id)
+                && draft.record.terms.buyer != deal.buyer
+            {
+                draft.record.terms.buyer = deal.buyer;
+                draft.changed = true;
+            }
         }
         taken_back(drafts)
     }

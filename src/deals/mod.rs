@@ -7,6 +7,7 @@
 
 mod effects;
 mod explain;
+mod notices;
 mod orders;
 mod record;
 mod rules;

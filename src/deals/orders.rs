@@ -67,6 +67,10 @@ pub enum StepError {
     },
     #[error("the voucher cannot be used: {0}")]
     Signature(String),
+    #[error(
+        "checking deal {id} in needs the buyer's voucher until chain time {due}; the chain's newest block has {now}"
+    )]
+    VoucherNeeded { id: B256, due: u64, now: u64 },
     #[error("{0} is the buyer's step")]
     NotOurStep(Step),
     #[error("the voucher was signed by {by}, but the buyer of deal {id} is {buyer}")]
@@ -92,7 +96,9 @@ impl StepError {
             Self::Status { .. } => Some("order.refused.status"),
             Self::TooEarly { .. } => Some("order.refused.time"),
             Self::UnderWay { .. } => Some("order.refused.under_way"),
-            Self::Signature(_) | Self::NotTheBuyer { .. } => Some("order.refused.voucher"),
+            Self::Signature(_) | Self::NotTheBuyer { .. } | Self::VoucherNeeded { .. } => {
+                Some("order.refused.voucher")
+            }
             Self::Submit(SubmitError::Revert(_)) => Some("order.refused.contract"),
             _ => None,
         }
@@ -115,11 +121,11 @@ impl Deals {
             .map(|r| r.value))
     }
 
-    /// Checks a deal in with the buyer's voucher signature.
+    /// Checks a deal in with the buyer's voucher signature, which from its check-in time on may be missing.
     pub async fn check_in(
         &self,
         id: B256,
-        buyer_signature: &[u8],
+        buyer_signature: Option<&[u8]>,
     ) -> Result<Transaction, StepError> {
         let record = self.ours(id).await?;
         if let Some(sent) = self.taken(id, Step::CheckIn).await? {
@@ -127,10 +133,22 @@ impl Deals {
         }
         let ordered = async {
             allowed(&record, Step::CheckIn)?;
-            self.check_voucher(&record, buyer_signature).await?;
+            let why = match buyer_signature {
+                Some(signature) => {
+                    self.check_voucher(&record, signature).await?;
+                    "ordered, with the buyer's voucher"
+                }
+                None => {
+                    let due: u64 = record.terms.offer.check_in.saturating_to();
+                    let now = self.contracts.head().await?.time;
+                    if now < due {
+                        return Err(StepError::VoucherNeeded { id, due, now });
+                    }
+                    "ordered, without the buyer: its time has come"
+                }
+            };
             let intent = self.check_in_intent(id, buyer_signature).await?;
-            self.send_order(intent, Step::CheckIn, "ordered, with the buyer's voucher")
-                .await
+            self.send_order(intent, Step::CheckIn, why).await
         };
         self.told(id, ordered.await).await
     }
@@ -196,9 +214,13 @@ impl Deals {
     pub async fn seek(&self, id: B256) -> Result<DealRecord, StepError> {
         for _ in 0..TRIES {
             let held = fetch::<DealRecord>(&*self.store, &id.to_string()).await?;
-            // The block first: what is read after it is at least as new.
-            let head = self.contracts.head().await?;
-            let terms = match self.contracts.deal(id).await? {
+            let (head, deal, token) = self.contracts.deal_at_head(id).await?;
+            let known = held.as_ref().map_or(0, |held| held.value.known_up_to());
+            if head.number < known {
+                let reason = format!("its newest block is {}, {known} was seen", head.number);
+                return Err(ChainError::Behind(reason).into());
+            }
+            let terms = match deal {
                 Some(deal) if deal.offer.supplier_id == self.supplier => deal,
                 Some(_) => return Err(StepError::NotOurs(id)),
                 None => return Err(StepError::Unknown(id)),
@@ -206,9 +228,9 @@ impl Deals {
             let status = terms.status;
             let token = match status {
                 DealStatus::Created | DealStatus::Rejected => None,
-                // Cancelled and refunded deals may never have had one; 0 would claim the first's.
+                // It may never have had one; 0 would be the first deal's.
                 DealStatus::Cancelled => None,
-                _ => Some(self.contracts.deal_token(id).await?),
+                _ => Some(token),
             };
             let (mut record, version) = match held {
                 Some(held) => (held.value, Some(held.version)),

@@ -52,6 +52,12 @@ impl DealRecord {
         }
     }
 
+    /// The newest block that this record knows of; an endpoint that is not so far tells what was.
+    pub fn known_up_to(&self) -> u64 {
+        let seen = self.history.iter().map(|s| s.block);
+        seen.chain(self.as_of).max().unwrap_or(0)
+    }
+
     /// Takes in one log; a log seen before changes nothing.
     pub fn see(&mut self, seen: Seen) -> bool {
         let known = self
@@ -70,9 +76,17 @@ impl DealRecord {
     /// Takes a log back that a reorganisation removed.
     pub fn unsee(&mut self, transaction: B256, log_index: u64) -> bool {
         let before = self.history.len();
-        self.history
-            .retain(|s| s.transaction != transaction || s.log_index != log_index);
+        let mut unclaimed = false;
+        self.history.retain(|s| {
+            let keep = s.transaction != transaction || s.log_index != log_index;
+            unclaimed |= !keep && s.status == DealStatus::Claimed;
+            keep
+        });
         let changed = self.history.len() != before;
+        if unclaimed {
+            // Its token came into being with the claim.
+            self.token = None;
+        }
         if changed {
             // What was read from the chain may have been of the other branch.
             self.as_of = None;

@@ -46,7 +46,7 @@ const DATES_PAST: Grounds = Grounds {
     rule: "deal.dates_past",
     reason: "dates were already past",
 };
-const BUYER_CANNOT_TAKE: Grounds = Grounds {
+pub(super) const BUYER_CANNOT_TAKE: Grounds = Grounds {
     rule: "deal.buyer_cannot_take",
     reason: "buyer cannot take the token",
 };
@@ -97,13 +97,10 @@ fn refusal(deal: &Deal, chain_id: u64) -> Option<Grounds> {
     }
 }
 
-/// Whether the contract's refusal of a claim says that no claim can ever succeed: the buyer is a contract
-/// that takes no tokens.
-pub fn never_claimable(revert: &Revert) -> Option<Grounds> {
-    match revert {
-        Revert::Reason(text) if text.contains("non ERC721Receiver") => Some(BUYER_CANNOT_TAKE),
-        _ => None,
-    }
+/// Whether a refusal of a claim is the buyer's, if that is a contract: it was handed the deal's token, and did not
+/// take it, in the market's words or in its own. What the market itself finds wrong has a name.
+pub fn refused_by_buyer(revert: &Revert) -> bool {
+    !matches!(revert, Revert::Fault(_)) && !revert.is_paused()
 }
 
 /// Steps that must not be on their way together with this one: whichever is mined first makes the other
@@ -123,7 +120,7 @@ mod tests {
     use alloy::primitives::{Address, B256};
 
     use super::*;
-    use crate::market::Payload;
+    use crate::{chain::Fault, market::Payload};
 
     const CHAIN: u64 = 31337;
     const CREATED: u64 = 1_000;
@@ -209,14 +206,21 @@ mod tests {
     }
 
     #[test]
-    fn only_a_buyer_that_takes_no_tokens_makes_a_claim_hopeless() {
+    fn what_the_market_finds_wrong_with_a_claim_is_not_the_buyers_refusal() {
         let reason = |text: &str| Revert::Reason(text.to_owned());
-        let never = never_claimable(&reason(
-            "ERC721: transfer to non ERC721Receiver implementer",
-        ));
-        assert_eq!(never, Some(BUYER_CANNOT_TAKE));
-        assert_eq!(never_claimable(&reason("Pausable: paused")), None);
-        assert_eq!(never_claimable(&Revert::Silent), None);
+        for theirs in [
+            reason("ERC721: transfer to non ERC721Receiver implementer"),
+            reason("no thanks"),
+            Revert::Silent,
+            Revert::Panic(U256::from(1)),
+            Revert::Unknown(vec![1, 2, 3, 4].into()),
+        ] {
+            assert!(refused_by_buyer(&theirs), "{theirs}");
+        }
+        assert!(!refused_by_buyer(&reason("Pausable: paused")));
+        for fault in Fault::ALL {
+            assert!(!refused_by_buyer(&Revert::Fault(*fault)));
+        }
     }
 
     #[test]

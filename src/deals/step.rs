@@ -3,21 +3,27 @@
 use alloy::primitives::{B256, Bytes};
 use async_trait::async_trait;
 use jiff::SignedDuration;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    Deals, JOB_KIND, StepError,
+    DealRecord, Deals, JOB_KIND, StepError,
     effects::step_job,
-    rules::{Decision, Grounds, decide, never_claimable, rivals},
+    rules::{BUYER_CANNOT_TAKE, Decision, Grounds, decide, refused_by_buyer, rivals},
     trace::Noting,
 };
 use crate::{
     base::ids,
-    chain::{Intent, SubmitError, Transaction, TransactionState},
+    chain::{Intent, Revert, SubmitError, Transaction, TransactionState},
     market::{Deal, Step, eip712::sign_voucher},
     queue::{Handler, JobContext, Outcome},
-    store::{Batch, Due, Job, JobOp, NewJob, Precondition, Record, StoreError, fetch},
+    store::{Batch, Due, Job, JobOp, NewJob, Precondition, Record, StoreError, Versioned, fetch},
 };
+
+/// How long a job waits while the market is paused; its end wakes it earlier.
+const PAUSE: SignedDuration = SignedDuration::from_secs(60);
+
+/// What a job waits for while the market is paused: the note by which it is found and woken.
+pub(super) const PAUSED: &str = "the market is paused";
 
 /// How long a job waits while a rival step's transaction is on its way.
 const RIVAL_PAUSE: SignedDuration = SignedDuration::from_secs(3);
@@ -41,14 +47,24 @@ impl Deals {
         ) else {
             return Ok(Outcome::Dead("the payload names no deal and step".into()));
         };
-        let deal = match self.contracts.deal(id).await {
-            Ok(Some(deal)) => deal,
+        // The record first: what is made of the chain's answer holds only if the record stays as it is.
+        let held = fetch::<DealRecord>(&*self.store, &id.to_string()).await;
+        let held = held.map_err(|e| e.to_string())?;
+        let asked = self.contracts.deal_at_head(id).await;
+        let (head, deal, _) = asked.map_err(|e| e.to_string())?;
+        let known = held.as_ref().map_or(0, |held| held.value.known_up_to());
+        if head.number < known {
+            return Err(format!(
+                "the endpoint is behind: its newest block is {}, {known} was seen",
+                head.number
+            ));
+        }
+        let deal = match (deal, &held) {
+            (Some(deal), _) => deal,
             // A reorganisation took it away; if it comes back, so does its job.
-            Ok(None) if !self.is_recorded(id).await? => return Ok(Outcome::Done(Batch::new())),
-            Ok(None) => return Err(format!("the chain does not know deal {id} (yet)")),
-            Err(e) => return Err(e.to_string()),
+            (None, None) => return Ok(Outcome::Done(unless_changed(id, None))),
+            (None, Some(_)) => return Err(format!("the chain does not know deal {id} (yet)")),
         };
-        let head = self.contracts.head().await.map_err(|e| e.to_string())?;
         let mut noting = self.noting(id).await.map_err(|e| e.to_string())?;
         self.failed_before(id, step, &mut noting)
             .await
@@ -59,7 +75,9 @@ impl Deals {
                     let reason = format!("{step} is not due: the deal is {}", deal.status);
                     noting.note("deal.nothing", reason);
                 }
-                self.finish(&noting)
+                let mut batch = unless_changed(id, held.as_ref());
+                noting.put(&mut batch).map_err(|e| e.to_string())?;
+                Ok(Outcome::Done(batch))
             }
             Decision::Wait(due) => {
                 let note = format!(
@@ -99,22 +117,43 @@ impl Deals {
         match self.send_intent(job, id, step, intent, &noting).await? {
             Sent::Done(outcome) => Ok(outcome),
             Sent::Refused(SubmitError::Revert(revert)) => {
-                if step == Step::Claim
-                    && let Some(grounds) = never_claimable(&revert)
-                {
-                    return self.reject_now(job, id, grounds, noting).await;
+                if step == Step::Claim && self.is_buyers(&revert, deal).await? {
+                    return self.reject_now(job, id, BUYER_CANNOT_TAKE, noting).await;
                 }
-                let reason = format!("the contract refuses {step} now: {revert}");
-                // What was decided was not done: only its refusal is noted.
-                let mut noting = self.noting(id).await.map_err(|e| e.to_string())?;
-                noting.note("tx.refused", reason.as_str());
-                noting
-                    .commit(&self.store)
-                    .await
-                    .map_err(|e| e.to_string())?;
-                Err(reason)
+                self.refused(id, step, &revert).await
             }
             Sent::Refused(e) => Err(e.to_string()),
+        }
+    }
+
+    async fn is_buyers(&self, refusal: &Revert, deal: &Deal) -> Result<bool, String> {
+        if !refused_by_buyer(refusal) {
+            return Ok(false);
+        }
+        let is_contract = self.contracts.is_contract(deal.buyer).await;
+        is_contract.map_err(|e| e.to_string())
+    }
+
+    /// The contract refuses the step now. What was decided was not done: only the refusal is noted.
+    async fn refused(&self, id: B256, step: Step, revert: &Revert) -> Result<Outcome, String> {
+        let reason = format!("the contract refuses {step} now: {revert}");
+        let mut noting = self.noting(id).await.map_err(|e| e.to_string())?;
+        noting.note("tx.refused", reason.as_str());
+        noting
+            .commit(&self.store)
+            .await
+            .map_err(|e| e.to_string())?;
+        if revert.is_paused() {
+            return Ok(self.later(PAUSE, PAUSED));
+        }
+        Err(reason)
+    }
+
+    fn later(&self, pause: SignedDuration, note: impl Into<String>) -> Outcome {
+        let now = self.clock.now();
+        Outcome::Later {
+            due: Due::At(now.saturating_add(pause).unwrap_or(now)),
+            note: note.into(),
         }
     }
 
@@ -139,6 +178,9 @@ impl Deals {
             .await?
         {
             Sent::Done(outcome) => Ok(outcome),
+            Sent::Refused(SubmitError::Revert(revert)) => {
+                self.refused(id, Step::Reject, &revert).await
+            }
             Sent::Refused(e) => Err(e.to_string()),
         }
     }
@@ -156,11 +198,7 @@ impl Deals {
         match self.no_rival(id, step, &mut batch).await {
             Ok(()) => {}
             Err(e @ StepError::UnderWay { .. }) => {
-                let due = self.clock.now().saturating_add(RIVAL_PAUSE);
-                return Ok(Sent::Done(Outcome::Later {
-                    due: Due::At(due.unwrap_or(self.clock.now())),
-                    note: e.to_string(),
-                }));
+                return Ok(Sent::Done(self.later(RIVAL_PAUSE, e.to_string())));
             }
             Err(e) => return Err(e.to_string()),
         }
@@ -170,12 +208,6 @@ impl Deals {
             Ok(_) => Ok(Sent::Done(Outcome::Committed)),
             Err(e) => Ok(Sent::Refused(e)),
         }
-    }
-
-    fn finish(&self, noting: &Noting) -> Result<Outcome, String> {
-        let mut batch = Batch::new();
-        noting.put(&mut batch).map_err(|e| e.to_string())?;
-        Ok(Outcome::Done(batch))
     }
 
     async fn claim_why(&self, deal: &Deal) -> Result<String, String> {
@@ -257,11 +289,15 @@ impl Deals {
         let market = self.contracts.addresses();
         let (call, again) = match step {
             Step::CheckIn => {
-                let signature = payload["buyer_signature"]
-                    .as_str()
-                    .and_then(|s| hex::decode(s.trim_start_matches("0x")).ok())
-                    .ok_or_else(|| StepError::Signature("missing from the job".into()))?;
-                return self.check_in_intent(id, &signature).await;
+                let signature = match &payload["buyer_signature"] {
+                    Value::Null => None,
+                    text => Some(
+                        text.as_str()
+                            .and_then(|s| hex::decode(s.trim_start_matches("0x")).ok())
+                            .ok_or_else(|| StepError::Signature("unreadable in the job".into()))?,
+                    ),
+                };
+                return self.check_in_intent(id, signature.as_deref()).await;
             }
             Step::Reject => {
                 let reason = payload["reason"].as_str().unwrap_or_default();
@@ -278,20 +314,32 @@ impl Deals {
     pub(super) async fn check_in_intent(
         &self,
         id: B256,
-        buyer_signature: &[u8],
+        buyer_signature: Option<&[u8]>,
     ) -> Result<Intent, StepError> {
         let ours = sign_voucher(id, &*self.signer, &self.contracts.domain())
             .await
             .map_err(|e| StepError::Signature(e.to_string()))?;
-        let signs = vec![ours.into(), Bytes::copy_from_slice(buyer_signature)];
+        let theirs = buyer_signature.map(Bytes::copy_from_slice);
+        let signs = std::iter::once(ours.into()).chain(theirs).collect();
         let call = self.contracts.addresses().check_in(id, signs);
         Ok(Intent::step(id, Step::CheckIn, call).on_failure(check_in_job(id, buyer_signature)))
     }
+}
 
-    async fn is_recorded(&self, id: B256) -> Result<bool, String> {
-        let record = self.get(id).await.map_err(|e| e.to_string())?;
-        Ok(record.is_some())
-    }
+/// A batch that is refused once the record is not what it was: the follower may have enqueued this very job
+/// meanwhile, which was left out since it is still there.
+fn unless_changed(id: B256, held: Option<&Versioned<DealRecord>>) -> Batch {
+    let (table, key) = (DealRecord::TABLE.to_owned(), id.to_string());
+    let mut batch = Batch::new();
+    batch.require(match held {
+        Some(held) => Precondition::Unchanged {
+            table,
+            key,
+            version: held.version,
+        },
+        None => Precondition::KeyAbsent { table, key },
+    });
+    batch
 }
 
 enum Sent {
@@ -316,9 +364,10 @@ pub(super) fn reject_job(id: B256, reason: &str) -> NewJob {
     job
 }
 
-fn check_in_job(id: B256, buyer_signature: &[u8]) -> NewJob {
+fn check_in_job(id: B256, buyer_signature: Option<&[u8]>) -> NewJob {
     let mut job = step_job(id, Step::CheckIn, 0);
-    job.payload["buyer_signature"] = json!(format!("0x{}", hex::encode(buyer_signature)));
+    let text = buyer_signature.map(|s| format!("0x{}", hex::encode(s)));
+    job.payload["buyer_signature"] = json!(text);
     debug_assert_eq!(job.kind, JOB_KIND);
     job
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{World, world::TOPIC};
 use crate::{
     api::{Control, ControlError},
-    base::{Clock, money},
+    base::{Clock, money, time::from_unix},
     buyer::{Buyer, BuyerError},
     chain::ChainError,
     market::{DealStatus, Js, JsObject, Offer},
@@ -363,10 +363,7 @@ async fn pause() {
 }
 
 fn utc(unix: u64) -> String {
-    i64::try_from(unix)
-        .ok()
-        .and_then(|s| jiff::Timestamp::from_second(s).ok())
-        .map_or_else(|| unix.to_string(), |t| t.to_string())
+    from_unix(unix).map_or_else(|| unix.to_string(), |t| t.to_string())
 }
 
 /// The transactions of the deal, by the step that each took.

@@ -7,8 +7,7 @@
 
 use std::{
     fs, io,
-    io::Write as _,
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +15,7 @@ use libp2p::{PeerId, identity::Keypair};
 use serde::{Deserialize, Serialize};
 
 use super::NetworkError;
-use crate::config;
+use crate::{base::file, config};
 
 /// From this many ids on, a foreign server is visited only rarely.
 pub const TOO_MANY_IDS: u32 = 8;
@@ -56,21 +55,9 @@ pub fn load_or_create(path: &Path) -> Result<Keypair, NetworkError> {
     }
 }
 
-/// Replaces `path` whole, mode 0600, on disk when this returns.
 fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
-    let draft = path.with_extension("new");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    fs::File::open(dir)?.sync_all()
+    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    file::replace(path, bytes, file::PRIVATE)
 }
 
 /// What is remembered of one coordinator between runs.

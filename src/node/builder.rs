@@ -181,10 +181,7 @@ impl NodeBuilder {
                 let (contracts, store) = (contracts.clone(), store.clone());
                 Sender::start(contracts, store, owner, &config.chain, &work)
             };
-            Registrar {
-                contracts: contracts.clone(),
-                sender,
-            }
+            Registrar::new(contracts.clone(), sender)
         });
         let mut keys = vec![sender.address()];
         keys.extend(registrar.as_ref().map(Registrar::owner));

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc};
 
@@ -16,7 +16,10 @@ use super::{
     record::{RequestRecord, RequestState},
 };
 use crate::{
-    base::{Clock, Span},
+    base::{
+        Clock, Span,
+        time::{after, from_unix},
+    },
     market::{Js, Request},
     network::Inbound,
     store::{Batch, CommitError, Due, NewJob, Record, SharedStore, StoreError, fetch},
@@ -166,7 +169,7 @@ impl Intake {
             "request.heard",
             format!("nonce {} on `{}`, admitted", record.nonce, record.topic),
         );
-        let due = after(first, self.nonce_window).max(now);
+        let due = after(first, self.nonce_window.0).max(now);
         let mut batch = Batch::new();
         batch
             .insert(&record)?
@@ -198,9 +201,9 @@ impl Intake {
             None => {
                 record.text = text_of(data);
                 let first = others.iter().map(|row| row.value.heard).fold(now, Ord::min);
-                after(first, self.nonce_window).max(now)
+                after(first, self.nonce_window.0).max(now)
             }
-            Some(at) => after(at, self.republish).max(now),
+            Some(at) => after(at, self.republish.0).max(now),
         };
         let in_time = u64::try_from(due.as_second()).is_ok_and(|due| due < record.expire);
         record.note(now, "request.again", again(&record, due > now, in_time));
@@ -243,13 +246,6 @@ fn again(record: &RequestRecord, later: bool, in_time: bool) -> String {
     }
 }
 
-fn after(at: Timestamp, span: Span) -> Timestamp {
-    SignedDuration::try_from(span.0)
-        .ok()
-        .and_then(|by| at.checked_add(by).ok())
-        .unwrap_or(at)
-}
-
 /// `Rules::admit` read it as UTF-8.
 fn text_of(data: &[u8]) -> String {
     String::from_utf8_lossy(data).into_owned()
@@ -275,9 +271,7 @@ pub(super) fn answer_job(record: &RequestRecord, due: Option<Timestamp>) -> NewJ
     if let Some(due) = due {
         job.due = Due::At(due);
     }
-    job.deadline = i64::try_from(record.expire)
-        .ok()
-        .and_then(|s| Timestamp::from_second(s).ok());
+    job.deadline = from_unix(record.expire);
     job.backoff.base_ms = 200;
     job.backoff.cap_ms = 10_000;
     // Bounded by the deadline: a request is worth trying as long as it lives.

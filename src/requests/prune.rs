@@ -8,7 +8,6 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use serde_json::json;
 
 use super::{
@@ -16,7 +15,7 @@ use super::{
     dropped::{self, Dropped, DroppedRecord},
 };
 use crate::{
-    base::{Clock, Decision, Span},
+    base::{Clock, Decision, Span, time::before},
     store::{
         Batch, CommitError, Precondition, Query, Record, SharedStore, StoreError, Versioned, fetch,
         fetch_all,
@@ -197,11 +196,8 @@ impl Prune {
 
     /// The hints themselves; answers how many there were.
     async fn hints(&self) -> Result<usize, StoreError> {
-        let line = SignedDuration::try_from(dropped::KEEP)
-            .ok()
-            .and_then(|keep| self.clock.now().checked_sub(keep).ok())
-            .and_then(|t| u64::try_from(t.as_second()).ok())
-            .unwrap_or_default();
+        let line = before(self.clock.now(), dropped::KEEP).as_second();
+        let line = u64::try_from(line).unwrap_or_default();
         let query = Query::up_to(DroppedRecord::TABLE, "time", line, BATCH);
         let rows = fetch_all::<DroppedRecord>(&*self.store, query).await?;
         let mut batch = Batch::new();

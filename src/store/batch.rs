@@ -71,6 +71,8 @@ pub enum JobOp {
     },
     /// Ready again at once, without counting the attempt (draining).
     HandBack(Lease),
+    /// A job that waits for a time is due now. One that runs or has finished stays as it is.
+    Wake(JobId),
     /// Refused for a leased job, and for a finished one unless it is dead.
     Cancel {
         job: JobId,

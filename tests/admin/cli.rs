@@ -1,13 +1,16 @@
 //! The command line, on the control socket and over the network.
 
-use std::{fs, path::Path, process::Output};
+use std::{fs, path::Path, process::Output, time::Duration};
 
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Command,
+};
 
 use crate::{House, item};
 
-async fn tradewind(dir: &Path, args: &[&str]) -> Output {
+pub async fn tradewind(dir: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tradewind"))
         .args(args)
         .current_dir(dir)
@@ -18,19 +21,19 @@ async fn tradewind(dir: &Path, args: &[&str]) -> Output {
 
 impl House {
     /// What a command says that must go well.
-    async fn cli(&self, args: &str) -> String {
+    pub async fn cli(&self, args: &str) -> String {
         let output = self.try_cli(args).await;
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{args}: {errors}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    async fn try_cli(&self, args: &str) -> Output {
+    pub async fn try_cli(&self, args: &str) -> Output {
         let words: Vec<_> = args.split(' ').chain(["--data-dir", "data"]).collect();
         tradewind(self.dir.path(), &words).await
     }
 
-    async fn json(&self, args: &str) -> Value {
+    pub async fn json(&self, args: &str) -> Value {
         serde_json::from_str(&self.cli(&format!("{args} --json")).await).unwrap()
     }
 }
@@ -101,12 +104,19 @@ async fn switches_and_looks() {
         "deals ls --status claimed",
         "tx ls",
         "tx ls --state mined",
+        "offers ls",
+        "offers ls --from 2026-01-01T00:00:00Z",
     ] {
         assert_eq!(house.cli(empty).await, "none\n", "{empty}");
         assert_eq!(house.json(empty).await["items"], serde_json::json!([]));
     }
-    // The chain is away: said so, not waited for.
     let unknown = format!("0x{}", "07".repeat(32));
+    for filter in ["tx ls --deal", "offers ls --request"] {
+        assert_eq!(house.cli(&format!("{filter} {unknown}")).await, "none\n");
+    }
+    let none = house.try_cli(&format!("offers show {unknown}")).await;
+    assert!(String::from_utf8_lossy(&none.stderr).contains("no offer"));
+    // The chain is away: said so, not waited for.
     for (step, says) in [
         ("show", "no deal"),
         ("seek", "rpc"),
@@ -119,6 +129,101 @@ async fn switches_and_looks() {
         assert_eq!(refused.status.code(), Some(1), "{step}");
         assert!(errors.contains(says), "{step}: {errors}");
     }
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_event_log_is_read_and_followed() {
+    let house = House::open().await;
+    house.cli("topics add sky/tours").await;
+    house.cli("topics rm sky/tours").await;
+    let acts = house.cli("events --types admin.acted").await;
+    assert_eq!(acts.lines().count(), 2, "{acts}");
+    assert!(
+        acts.lines()
+            .all(|l| l.contains("Z  1-") && l.contains("admin.acted"))
+    );
+    let acts = house.cli("events --types admin.acted --json").await;
+    let first: Value = serde_json::from_str(acts.lines().next().unwrap()).unwrap();
+    let behind = format!("events --since {}", first["cursor"].as_str().unwrap());
+    let behind = house
+        .cli(&format!("{behind} --types admin.acted --json"))
+        .await;
+    assert_eq!(behind.lines().count(), 1, "{behind}");
+    assert_eq!(house.cli("events --last 2").await.lines().count(), 2);
+    let wrong = house.try_cli("events --since yesterday").await;
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("not a cursor"));
+
+    // What happens from now on comes by itself, until the node goes.
+    let words = [
+        "events",
+        "--last",
+        "0",
+        "--types",
+        "admin.acted",
+        "--follow",
+    ];
+    let following = Command::new(env!("CARGO_BIN_EXE_tradewind"))
+        .args(words)
+        .args(["--data-dir", "data"])
+        .current_dir(house.dir.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn();
+    let mut following = following.unwrap();
+    let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    let mut heard = None;
+    for n in 0.. {
+        // Only what comes after it has begun to listen is heard: we go on until it is.
+        house.cli(&format!("topics add sky/{n}")).await;
+        let next = tokio::time::timeout(Duration::from_millis(500), lines.next_line());
+        if let Ok(line) = next.await {
+            heard = line.unwrap();
+            break;
+        }
+        assert!(n < 100, "nothing is heard");
+    }
+    assert!(heard.unwrap().contains("topic"), "an event that we made");
+    house.close().await;
+    let ended = following.wait_with_output().await.unwrap();
+    let errors = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("go on with --since 1-"), "{errors}");
+}
+
+/// An order reaches the node that was typed, whatever the environment names.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_wins_over_the_environment() {
+    let house = House::open().await;
+    let dir = house.dir.path();
+    let config = crate::config(dir, house.owner.address());
+    fs::write(dir.join("node.toml"), toml::to_string(&config).unwrap()).unwrap();
+    let status = async |args: &[&str], url: &str, config: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_tradewind"))
+            .args([&["status"], args].concat())
+            .env("TRADEWIND_URL", url)
+            .env("TRADEWIND_CONFIG", config)
+            .current_dir(dir)
+            .output()
+            .await
+            .unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), errors)
+    };
+    let nobody = "http://127.0.0.1:1";
+    for typed in [["--config", "node.toml"], ["--data-dir", "data"]] {
+        let (code, errors) = status(&typed, nobody, "nowhere.toml").await;
+        assert_eq!(code, Some(0), "{typed:?}: {errors}");
+    }
+    let (code, errors) = status(&["--url", nobody], &house.api, "node.toml").await;
+    assert!(code == Some(1) && errors.contains(nobody), "{errors}");
+    // Of the environment's two the URL counts.
+    let (code, errors) = status(&[], nobody, "node.toml").await;
+    assert!(code == Some(1) && errors.contains(nobody), "{errors}");
+    let both = ["--config", "node.toml", "--url", nobody];
+    let (code, errors) = status(&both, nobody, "node.toml").await;
+    assert!(code == Some(2) && errors.contains("one node"), "{errors}");
     house.close().await;
 }
 

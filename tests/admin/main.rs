@@ -2,6 +2,8 @@
 //! steer, and what the event log says of it afterwards.
 
 mod cli;
+mod jobs;
+mod store_files;
 
 use std::{path::Path, sync::Arc};
 
@@ -19,7 +21,7 @@ use tradewind::{
     base::{Clock, Span},
     config::{self, Config},
     market::DigestSigner,
-    node::Node,
+    node::{Node, NodeBuilder},
     shutdown::Shutdown,
     store::{self, SharedStore},
     telemetry::{Metrics, Tasks},
@@ -91,8 +93,17 @@ impl House {
     }
 
     async fn open_in(dir: TempDir, owner: PrivateKeySigner) -> Self {
+        Self::open_with(dir, owner, |builder| builder).await
+    }
+
+    /// A node with something of its own in it.
+    async fn open_with(
+        dir: TempDir,
+        owner: PrivateKeySigner,
+        fit: impl FnOnce(NodeBuilder) -> NodeBuilder,
+    ) -> Self {
         let shutdown = Shutdown::new();
-        let node = Node::builder(config(dir.path(), owner.address()))
+        let node = fit(Node::builder(config(dir.path(), owner.address())))
             .start(shutdown.clone())
             .await
             .unwrap_or_else(|e| panic!("{e}"));
@@ -109,15 +120,15 @@ impl House {
 
     /// Ends the node in order, and starts it again on the same data.
     async fn restart(self) -> Self {
-        let (dir, owner) = (self.dir, self.owner);
-        self.shutdown.trigger();
-        self.running.await.unwrap();
-        Self::open_in(dir, owner).await
+        let owner = self.owner.clone();
+        Self::open_in(self.close().await, owner).await
     }
 
-    async fn close(self) {
+    /// Ends the node in order; what it leaves behind.
+    async fn close(self) -> TempDir {
         self.shutdown.trigger();
         self.running.await.unwrap();
+        self.dir
     }
 
     fn data_dir(&self) -> std::path::PathBuf {

@@ -149,19 +149,33 @@ async fn claimed_once(stage: &Stage, node: &Node, offer: &Offer) {
     );
 }
 
+/// How deep reorganisations go, and how deep the node looks for them.
+const DEPTHS: [(u64, u64); 4] = [(1, 64), (3, 64), (6, 64), (6, 4)];
+
+/// A supplier's node on a chain some blocks long, and a buyer who may pay.
+async fn market(horizon: u64) -> (Stage, Node, Sender) {
+    let stage = Stage::with(|c| {
+        c.confirmations = 2;
+        c.horizon = horizon;
+        c.stuck_after = tradewind::base::Span::millis(500);
+    })
+    .await;
+    let node = node(&stage);
+    let buyer = stage.sender(&stage.chain.accounts.buyer);
+    stage.allow(&buyer).await;
+    stage.chain.mine(10).await.unwrap();
+    (stage, node, buyer)
+}
+
+async fn close(stage: Stage, node: Node) {
+    drop(node.queue);
+    stage.tasks.stop().await;
+}
+
 #[tokio::test]
 async fn a_reorganisation_around_a_deal_ends_with_one_claim() {
-    for (depth, horizon) in [(1, 64), (3, 64), (6, 64), (6, 4)] {
-        let stage = Stage::with(|c| {
-            c.confirmations = 2;
-            c.horizon = horizon;
-            c.stuck_after = tradewind::base::Span::millis(500);
-        })
-        .await;
-        let node = node(&stage);
-        let buyer = stage.sender(&stage.chain.accounts.buyer);
-        stage.allow(&buyer).await;
-        stage.chain.mine(10).await.unwrap();
+    for (depth, horizon) in DEPTHS {
+        let (stage, node, buyer) = market(horizon).await;
         let offer = stage.late_offer().await;
         let made = stage.deal(&buyer, &offer).await;
         // As deep as the deal's block, whatever came on top of it.
@@ -185,24 +199,14 @@ async fn a_reorganisation_around_a_deal_ends_with_one_claim() {
         settled(&stage, &node, &offer, DealStatus::Claimed).await;
         claimed_once(&stage, &node, &offer).await;
         println!("depth {depth}, horizon {horizon}: ok");
-        drop(node.queue);
-        stage.tasks.stop().await;
+        close(stage, node).await;
     }
 }
 
 #[tokio::test]
 async fn a_reorganisation_around_our_claim_ends_with_one_claim() {
-    for (depth, horizon) in [(1, 64), (3, 64), (6, 64), (6, 4)] {
-        let stage = Stage::with(|c| {
-            c.confirmations = 2;
-            c.horizon = horizon;
-            c.stuck_after = tradewind::base::Span::millis(500);
-        })
-        .await;
-        let node = node(&stage);
-        let buyer = stage.sender(&stage.chain.accounts.buyer);
-        stage.allow(&buyer).await;
-        stage.chain.mine(10).await.unwrap();
+    for (depth, horizon) in DEPTHS {
+        let (stage, node, buyer) = market(horizon).await;
         let offer = stage.late_offer().await;
         stage.deal(&buyer, &offer).await;
         stage.chain.mine(2).await.unwrap();
@@ -226,7 +230,6 @@ async fn a_reorganisation_around_our_claim_ends_with_one_claim() {
         settled(&stage, &node, &offer, DealStatus::Claimed).await;
         claimed_once(&stage, &node, &offer).await;
         println!("depth {depth}, horizon {horizon}: ok");
-        drop(node.queue);
-        stage.tasks.stop().await;
+        close(stage, node).await;
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use alloy::{
     primitives::{Address, B256, Bytes, U256},
-    signers::local::PrivateKeySigner,
+    signers::{SignerSync, local::PrivateKeySigner},
 };
 use async_trait::async_trait;
 use futures::FutureExt as _;
@@ -16,14 +16,14 @@ use serde_json::json;
 use tradewind::{
     base::{Clock, ids},
     chain::{
-        Contracts, DealReader, Effects, EffectsError, Follower, Intent, MarketEvent, MarketLog,
-        Sender, Transaction, TransactionState,
+        Call, Contracts, DealReader, Effects, EffectsError, Follower, Intent, MarketEvent,
+        MarketLog, Sender, Transaction, TransactionState,
     },
     config,
     devchain::{DevChain, Options},
     market::{
         CancelOption, DealStatus, DigestSigner, Js, JsObject, Offer, OfferDraft, PaymentOption,
-        Request,
+        Request, eip712::offer_digest,
     },
     shutdown::Shutdown,
     store::{Batch, Event, SharedStore, sled::SledStore},
@@ -252,6 +252,34 @@ pub async fn done(sender: &Sender, tx: &Transaction) -> Transaction {
         tx.error
     );
     tx
+}
+
+/// From an account that anvil plays, mined at once.
+pub async fn play(stage: &Stage, from: Address, call: &Call) {
+    let tx = json!([{"from": from, "to": call.to, "data": call.data, "gas": "0x2dc6c0"}]);
+    let hash: B256 = stage.chain.rpc("eth_sendTransaction", tx).await.unwrap();
+    until(&call.what, || async {
+        let receipt: serde_json::Value = stage
+            .chain
+            .rpc("eth_getTransactionReceipt", json!([hash]))
+            .await
+            .unwrap();
+        assert_ne!(receipt["status"], "0x0", "{}", call.what);
+        receipt["status"] == "0x1"
+    })
+    .await;
+}
+
+/// The same offer with a changed payload, signed again.
+pub fn altered(stage: &Stage, offer: &Offer, change: impl FnOnce(&mut Offer)) -> Offer {
+    let mut offer = offer.clone();
+    offer.id = ids::random_bytes32().into();
+    offer.payload.id = offer.id;
+    change(&mut offer);
+    let digest = offer_digest(&offer.payload, &stage.contracts.domain());
+    let signer = &stage.chain.accounts.signer;
+    offer.signature = signer.sign_hash_sync(&digest).unwrap().as_bytes().into();
+    offer
 }
 
 pub async fn until<F, Fut>(what: &str, mut condition: F)

@@ -1,5 +1,7 @@
 //! What any backend of the store must do. A new backend implements [`Backend`] and gets a line at the end.
 
+#[path = "../support/deal.rs"]
+mod deal;
 mod histories;
 mod model;
 mod promises;

@@ -1,46 +1,23 @@
 //! What the model does not have: batches, preconditions, records and their indexes, cursors, events, exports.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tradewind::{
     base::Clock,
     store::{
-        Batch, CommitError, Cursor, IndexValue, JobOp, JobState, Lease, LeaseRequest, NewJob,
-        Precondition, Query, Record, StoreError, fetch, fetch_all,
+        Batch, CommitError, Cursor, JobOp, JobState, Lease, LeaseRequest, NewJob, Precondition,
+        Query, StoreError, fetch, fetch_all,
     },
 };
 
-use super::Backend;
+use super::{
+    Backend,
+    deal::{self, Deal},
+};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Deal {
-    id: String,
-    status: String,
-    created: u64,
-}
-
-impl Record for Deal {
-    const TABLE: &'static str = "deals";
-
-    fn key(&self) -> String {
-        self.id.clone()
-    }
-
-    fn index(&self) -> Vec<(&'static str, IndexValue)> {
-        vec![
-            ("status", self.status.as_str().into()),
-            ("created", self.created.into()),
-        ]
-    }
-}
-
+/// The `n`th deal; three in a row were made at the same time.
 fn deal(n: u64, status: &str) -> Deal {
-    Deal {
-        id: format!("{n:03}"),
-        status: status.to_owned(),
-        created: n / 3,
-    }
+    deal::deal(&format!("{n:03}"), status, n / 3)
 }
 
 pub async fn all(fresh: impl Fn() -> Box<dyn Backend>) {

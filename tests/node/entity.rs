@@ -1,10 +1,11 @@
 //! docs/entity.md, run as a new user would: from nothing to a supplier that trades.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use serde_json::json;
 use tokio::process::Command;
 use tradewind::{
+    chain::entity_id,
     config,
     demo::{World, WorldOptions},
     devchain,
@@ -128,6 +129,8 @@ async fn the_page_on_entities_is_true() {
     }
 
     // A node of this entity finds nothing wrong with it, and deals with it over its routes.
+    let back = world.chain.accounts.signer.address();
+    shell.run(&format!("tradewind entity signer {back}")).await;
     let id = shell.env["TRADEWIND__SUPPLIER__ID"].clone();
     let mut config = world.node_config();
     config.supplier.id = id.parse().unwrap();
@@ -162,28 +165,85 @@ async fn the_page_on_entities_is_true() {
     std::fs::write(&config.owner.key_file, &shell.env["TRADEWIND_OWNER_KEY"]).unwrap();
     let mut node = crate::start(&world, &config).await;
     let control = &node.control;
-    let done = control
-        .post("/api/v1/admin/entity/disable", &json!({}))
-        .await
-        .unwrap();
-    assert_eq!(done["transactions"][0]["state"], "mined", "{done}");
-    until("the disabled entity named", || async {
-        let (_, body) = control.ask("/ready").await.ok()?;
-        let named = body["degraded"]
-            .as_array()?
-            .iter()
-            .any(|d| d["name"] == "entity");
-        named.then_some(())
-    })
-    .await;
-    control
-        .post("/api/v1/admin/entity/enable", &json!({}))
-        .await
-        .unwrap();
-    until("no trouble", || async {
-        let (_, body) = control.ask("/ready").await.ok()?;
-        (body["status"] == "ready").then_some(())
-    })
-    .await;
+    let act = async |action: &str, body: &serde_json::Value| {
+        let path = format!("/api/v1/admin/entity/{action}?wait=50s");
+        let done = control.post(&path, body).await.unwrap();
+        assert_eq!(done["under_way"], false, "{action}: {done}");
+        for tx in done["transactions"].as_array().unwrap() {
+            assert_eq!(tx["state"], "mined", "{action}: {done}");
+        }
+        done
+    };
+    let named = async |name: &str, is: bool| {
+        until(name, || async {
+            let (_, body) = control.ask("/ready").await.ok()?;
+            let degraded = body["degraded"].as_array()?;
+            (degraded.iter().any(|d| d["name"] == name) == is).then_some(())
+        })
+        .await;
+    };
+    let count = |done: &serde_json::Value| done["transactions"].as_array().unwrap().len();
+    assert_eq!(count(&act("disable", &json!({})).await), 1);
+    named("entity", true).await;
+    act("enable", &json!({})).await;
+    assert_eq!(count(&act("enable", &json!({})).await), 0);
+    named("entity", false).await;
+    act("deposit", &json!({"amount": "2.5"})).await;
+    act("withdraw", &json!({"amount": "3"})).await;
+    named("entity deposit", true).await;
+    act("deposit", &json!({"amount": "0.5"})).await;
+    named("entity deposit", false).await;
+    let status = control.get("/api/v1/admin/entity").await.unwrap();
+    assert_eq!(status["deposit"], "1000000000000000000000");
+    let stranger = world.chain.accounts.stranger.address();
+    act("signer", &json!({"signer": stranger})).await;
+    named("entity signer", true).await;
+    let status = control.get("/api/v1/admin/entity").await.unwrap();
+    let problem = status["problems"][0].as_str().unwrap_or_default();
+    assert!(problem.contains("the registry has another key"), "{status}");
+    act("signer", &json!({"signer": back})).await;
+    named("entity signer", false).await;
+    // Another entity of the same owner, signed for by this node's key.
+    let salt = alloy::primitives::B256::repeat_byte(5);
+    let done = act("register", &json!({"salt": salt})).await;
+    assert_eq!(done["entity"], json!(entity_id(owner, salt)));
+    assert_eq!(done["transactions"][0]["deal"], done["entity"]);
+    assert_eq!(count(&act("register", &json!({"salt": salt})).await), 0);
+    assert!(node.terminate().await.unwrap().success());
+}
+
+/// Cut off by its caller and asked again, it is one transaction; a slow chain keeps no caller waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_of_a_caller_that_is_gone_goes_on_and_is_joined() {
+    let world = crate::world().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = world.node_config();
+    config.owner = config::Owner {
+        key_file: dir.path().join("owner.key").display().to_string(),
+        ..Default::default()
+    };
+    let key = world.chain.accounts.owner.to_bytes().to_string();
+    std::fs::write(&config.owner.key_file, key).unwrap();
+    let mut node = crate::start(&world, &config).await;
+    let control = &node.control;
+    world.chain.automine(false).await.unwrap();
+    let path = "/api/v1/admin/entity/disable";
+    let (waiting, nothing) = (format!("{path}?wait=50s"), json!({}));
+    let gone = control.post(&waiting, &nothing);
+    let gone = tokio::time::timeout(Duration::from_millis(200), gone).await;
+    assert!(gone.is_err());
+    let first = control.post(path, &json!({})).await.unwrap();
+    assert_eq!(first["under_way"], true, "{first}");
+    let id = first["transactions"][0]["id"].clone();
+    assert!(id.is_string(), "{first}");
+    world.chain.automine(true).await.unwrap();
+    world.chain.mine(1).await.unwrap();
+    let done = control.post(&waiting, &nothing).await.unwrap();
+    // Joined, or already at its end: never a second toggle.
+    for tx in done["transactions"].as_array().unwrap() {
+        assert_eq!(tx["id"], id, "{done}");
+    }
+    let status = control.get("/api/v1/admin/entity").await.unwrap();
+    assert_eq!(status["enabled"], false, "{status}");
     assert!(node.terminate().await.unwrap().success());
 }

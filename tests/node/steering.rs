@@ -80,6 +80,12 @@ async fn pause_topics_and_orders_do_what_they_say() {
     buyer.accept(offer, &offer.payment[0]).await.unwrap();
     steps::recorded(control, offer.id, DealStatus::Claimed).await;
     let deal = format!("{admin}/deals/{}", offer.id);
+    let (status, refused) = refusal(control, &format!("{deal}/check-in")).await;
+    assert_eq!(
+        (status, &refused["type"]),
+        (409, &json!("/problems/voucher-needed")),
+        "long before its time, and without the buyer: {refused}"
+    );
     let storm = json!({ "reason": "storm" });
     let sent = control
         .post(&format!("{deal}/refund?wait=40s"), &storm)

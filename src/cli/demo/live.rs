@@ -4,7 +4,7 @@
 //! Ctrl-C (or SIGTERM) trading stops, then the node ends in order, then the rest. A second one ends at once.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ use tradewind::{
     devchain,
 };
 
-use super::Failure;
+use super::{Failure, out};
 
 /// How far ahead a flight is: long enough for deal, claim and check-in at a block a second.
 const AHEAD_SECS: u64 = 5;
@@ -139,7 +139,7 @@ async fn market(
 
 async fn trade_on(mut trader: Trader<'_>) -> Result<(), Failure> {
     let mut failures = 0;
-    loop {
+    while !out::reader_gone() {
         // The view is lent to the trader; what ends a trade is told the same way.
         match trader.trade().await {
             Ok(report) => {
@@ -155,6 +155,7 @@ async fn trade_on(mut trader: Trader<'_>) -> Result<(), Failure> {
             Err(e) => return Err(e.into()),
         }
     }
+    Ok(())
 }
 
 /// The node first, in order; then what it was connected to.
@@ -195,8 +196,8 @@ impl View {
 
     fn say(&self, line: &str) {
         if !self.json {
-            println!("{line}");
-            let _ = std::io::stdout().flush();
+            // Nobody reading ends the demo, between two trades (`trade_on`).
+            let _ = out::say(line);
         }
     }
 
@@ -232,8 +233,7 @@ impl View {
     /// Writes over the line under way.
     fn line(&self, text: &str) {
         if self.terminal {
-            print!("\r\x1b[2K{text}");
-            let _ = std::io::stdout().flush();
+            let _ = out::print(format_args!("\r\x1b[2K{text}"));
         }
     }
 
@@ -241,8 +241,7 @@ impl View {
         self.trades += 1;
         if self.json {
             if let Ok(text) = serde_json::to_string(report) {
-                println!("{text}");
-                let _ = std::io::stdout().flush();
+                let _ = out::say(text);
             }
             return;
         }

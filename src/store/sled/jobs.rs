@@ -1,6 +1,6 @@
 //! A job's steps, staged in a draft. Every step is a transition in the job's history and an event.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     keys,
 };
 use crate::{
-    base::ids,
+    base::{ids, time::after},
     store::{
         Due, Enqueued, EventDraft, JobId, JobOp, JobState, Lease, NewJob, Precondition, StoreError,
     },
@@ -77,7 +77,7 @@ impl Draft<'_> {
             JobOp::Enqueue(spec) => return self.enqueue(spec).map(Some),
             JobOp::Extend { lease, by } => {
                 let mut row = self.must_hold(*lease)?;
-                row.leased_until = Some(later(self.ground.steady, *by));
+                row.leased_until = Some(after(self.ground.steady, *by));
                 self.top.jobs.insert(lease.job, Some(row));
             }
             JobOp::Finish(lease) => {
@@ -97,6 +97,14 @@ impl Draft<'_> {
                 row.attempts = row.attempts.saturating_sub(1);
                 row.due = Due::Now;
                 self.step(lease.job, row, JobState::Ready, "job.returned", None)?;
+            }
+            JobOp::Wake(job) => {
+                let waits =
+                    |row: &JobRow| matches!(row.state, JobState::Scheduled | JobState::Retrying);
+                if let Some(mut row) = self.unfinished(*job)?.filter(waits) {
+                    row.due = Due::Now;
+                    self.step(*job, row, JobState::Ready, "job.woken", None)?;
+                }
             }
             JobOp::Cancel { job, note } => {
                 let Some(row) = self.unfinished(*job)? else {
@@ -171,7 +179,7 @@ impl Draft<'_> {
             );
         }
         let delay = row.backoff.delay(row.attempts.saturating_sub(1));
-        row.due = Due::At(later(self.ground.now, delay));
+        row.due = Due::At(after(self.ground.now, delay));
         self.step(
             lease.job,
             row,
@@ -230,7 +238,7 @@ impl Draft<'_> {
         row.attempts += 1;
         row.epoch += 1;
         row.owner = Some(owner.to_owned());
-        row.leased_until = Some(later(self.ground.steady, lease));
+        row.leased_until = Some(after(self.ground.steady, lease));
         self.step(id, row.clone(), JobState::Leased, "job.leased", None)?;
         Ok(self.top.jobs.get(&id).cloned().flatten())
     }
@@ -311,11 +319,4 @@ pub(super) fn refused(job: JobId, step: &'static str) -> Halt {
 fn decode(id: JobId, bytes: &[u8]) -> Result<JobRow, Halt> {
     JobRow::decode(bytes)
         .ok_or_else(|| unreadable("jobs", id, "the row is not in a known form").into())
-}
-
-pub(super) fn later(now: Timestamp, by: std::time::Duration) -> Timestamp {
-    SignedDuration::try_from(by)
-        .ok()
-        .and_then(|by| now.checked_add(by).ok())
-        .unwrap_or(Timestamp::MAX)
 }

@@ -3,14 +3,11 @@
 //! Staged along with the groups that are written anyway, a bounded piece at a time, so that keeping the
 //! bounds costs the same per job whether the store is small or large.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
-
 use super::{
     committer::Committer,
     draft::{Draft, Ground, Halt, Layer},
 };
+use crate::base::time::before;
 
 /// What one sweep or one idle round takes on.
 pub(super) const SWEEP: usize = 512;
@@ -84,11 +81,4 @@ impl Committer {
         group.join(layer);
         Ok(dropped)
     }
-}
-
-fn before(now: Timestamp, by: Duration) -> Timestamp {
-    jiff::SignedDuration::try_from(by)
-        .ok()
-        .and_then(|by| now.checked_sub(by).ok())
-        .unwrap_or(Timestamp::MIN)
 }

@@ -9,18 +9,20 @@ use super::{
     committer::{Committer, broken},
     draft::{Draft, Halt, Layer},
     jobrow::JobRow,
-    jobs::later,
     keys,
     retention::{Dropped, SWEEP},
 };
-use crate::store::{Due, JobId, JobState};
+use crate::{
+    base::time::after,
+    store::{Due, JobId, JobState},
+};
 
 /// A clock is set back by less all the time.
 const LITTLE: SignedDuration = SignedDuration::from_secs(1);
 
 /// The latest that the next attempt may be due.
 fn latest(row: &JobRow, now: Timestamp) -> Timestamp {
-    later(now, row.backoff.ceiling(u32::MAX))
+    after(now, row.backoff.ceiling(u32::MAX))
 }
 
 /// A retry that waits for longer than it ever should.

@@ -1,0 +1,150 @@
+//! The embedded store, from outside: what a commit promises, and what a reopen finds.
+
+mod blobs;
+mod commits;
+mod copies;
+#[path = "../support/deal.rs"]
+mod deal;
+mod events;
+mod jobs;
+mod opening;
+mod scans;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use serde_json::json;
+use tradewind::{
+    base::Clock,
+    config,
+    shutdown::Shutdown,
+    store::{
+        Batch, CommitError, Cursor, Due, Enqueued, Job, JobId, JobOp, JobState, Lease,
+        LeaseRequest, NewJob, Store,
+        sled::{OpenError, SledStore},
+    },
+    telemetry::{Metrics, Tasks},
+};
+
+use self::deal::deal;
+
+struct House {
+    dir: tempfile::TempDir,
+    clock: Clock,
+    options: config::Store,
+}
+
+impl House {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            clock: Clock::manual(Timestamp::from_second(1_700_000_000).unwrap()),
+            options: config::Store::default(),
+        }
+    }
+
+    fn tasks(&self) -> Tasks {
+        Tasks::new(self.clock.clone(), Metrics::new(), Shutdown::new())
+    }
+
+    fn try_open(&self) -> Result<Arc<SledStore>, OpenError> {
+        self.open_in(&self.tasks())
+    }
+
+    fn open_in(&self, tasks: &Tasks) -> Result<Arc<SledStore>, OpenError> {
+        SledStore::open(&self.options, self.dir.path(), self.clock.clone(), tasks)
+    }
+
+    fn open(&self) -> Arc<SledStore> {
+        self.try_open().unwrap()
+    }
+
+    fn at(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join("store").join(name)
+    }
+
+    /// Leases up to `n` jobs of kind `k`.
+    async fn lease(&self, store: &SledStore, n: usize) -> Vec<Job> {
+        let request = LeaseRequest {
+            wanted: BTreeMap::from([("k".to_owned(), n)]),
+            total: n,
+            owner: "w".to_owned(),
+            lease: Duration::from_secs(30),
+        };
+        store.lease(request).await.unwrap().jobs
+    }
+}
+
+fn job(key: &str) -> NewJob {
+    NewJob::new("k", key, json!({ "for": key }))
+}
+
+async fn enqueue(store: &SledStore, job: NewJob) -> Enqueued {
+    let mut batch = Batch::new();
+    batch.enqueue(job);
+    store.commit(batch).await.unwrap().jobs[0]
+}
+
+async fn new(store: &SledStore, job: NewJob) -> JobId {
+    match enqueue(store, job).await {
+        Enqueued::New(id) => id,
+        Enqueued::Held(id) => panic!("held by {id}"),
+    }
+}
+
+async fn step(store: &SledStore, op: JobOp) -> Result<(), CommitError> {
+    let mut batch = Batch::new();
+    batch.job(op);
+    store.commit(batch).await.map(|_| ())
+}
+
+async fn state(store: &SledStore, id: JobId) -> JobState {
+    store.job(id).await.unwrap().unwrap().state
+}
+
+fn fail(lease: Lease, last: bool) -> JobOp {
+    let error = "no".to_owned();
+    JobOp::Fail { lease, error, last }
+}
+
+/// A store with something of everything in it, and what its jobs and events are.
+async fn furnished(house: &House) -> (Arc<SledStore>, Vec<Job>) {
+    let store = house.open();
+    let mut batch = Batch::new();
+    batch.put(&deal("1", "Created", 5)).unwrap();
+    let mut big = deal("2", "odd\0status", 6);
+    big.note = "x".repeat(50_000);
+    batch.put(&big).unwrap();
+    let to = Cursor {
+        position: 7,
+        head_time: Some(99),
+        detail: json!({ "n": 1.50 }),
+    };
+    batch.move_cursor("chain", None, to);
+    batch.event("deal.noted", "2", json!({ "note": big.note }));
+    store.commit(batch).await.unwrap();
+    for key in ["a", "b", "c", "d"] {
+        let mut spec = job(key);
+        spec.max_attempts = 1;
+        new(&store, spec).await;
+    }
+    new(&store, job("later").due(Due::AtChainTime(500))).await;
+    let leased = house.lease(&store, 3).await;
+    step(&store, JobOp::Finish(leased[0].lease()))
+        .await
+        .unwrap();
+    step(&store, fail(leased[1].lease(), true)).await.unwrap();
+    let jobs = store.jobs(None, None, None, 99).await.unwrap();
+    (store, jobs)
+}
+
+/// sled's own files, with the store closed. Its lock may be let go a moment later.
+fn open_tree(house: &House) -> sled::Db {
+    for _ in 0..500 {
+        if let Ok(db) = sled::open(house.at("sled")) {
+            return db;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("sled's lock is not let go");
+}
