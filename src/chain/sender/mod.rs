@@ -236,28 +236,21 @@ impl Sender {
             .map(|row| row.value))
     }
 
-    /// Transactions of this key, newest first, in one state or any.
-    pub async fn list(
+    /// This key's transactions about a subject that stand in `state`, newest first.
+    pub async fn about(
         &self,
-        state: Option<TransactionState>,
-        limit: usize,
+        subject: B256,
+        state: TransactionState,
     ) -> Result<Vec<Transaction>, StoreError> {
-        let query = match state {
-            Some(state) => Query::equal(Transaction::TABLE, "state", state.as_str(), usize::MAX),
-            None => Query {
-                column: Some("nonce".to_owned()),
-                ..Query::all(Transaction::TABLE, usize::MAX)
-            },
-        };
+        let query = Query::equal(Transaction::TABLE, "state", state.as_str(), usize::MAX);
         let rows = fetch_all::<Transaction>(&*self.0.store, query).await?;
-        let mut list: Vec<_> = rows
+        let mut found: Vec<_> = rows
             .into_iter()
             .map(|row| row.value)
-            .filter(|tx| tx.signer == self.address())
+            .filter(|tx| tx.signer == self.address() && tx.subject == subject)
             .collect();
-        list.sort_by_key(|tx| std::cmp::Reverse((tx.nonce, tx.created)));
-        list.truncate(limit);
-        Ok(list)
+        found.sort_by_key(|tx| std::cmp::Reverse((tx.nonce, tx.created)));
+        Ok(found)
     }
 
     pub async fn get(&self, id: Uuid) -> Result<Option<Transaction>, StoreError> {
