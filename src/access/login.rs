@@ -119,14 +119,16 @@ fn check_signature(
 
 #[cfg(test)]
 mod tests {
-    use alloy::{primitives::U256, signers::local::PrivateKeySigner};
+    use alloy::{
+        primitives::U256,
+        signers::{SignerSync, local::PrivateKeySigner},
+    };
     use proptest::prelude::*;
 
     use super::*;
-    use crate::market::DigestSigner;
 
     fn sign(key: &PrivateKeySigner, message: &LoginMessage) -> [u8; 65] {
-        key.sign_digest(&message.digest()).unwrap()
+        key.sign_hash_sync(&message.digest()).unwrap().as_bytes()
     }
 
     fn message(owner: Address) -> LoginMessage {

@@ -58,6 +58,7 @@ pub enum StartError {
 pub struct NodeBuilder {
     config: Config,
     offers: Option<Arc<dyn OfferBuilder>>,
+    signer: Option<Arc<dyn DigestSigner>>,
     routes: Router,
     handlers: BTreeMap<String, Arc<dyn Handler>>,
     recurring: Vec<Recurring>,
@@ -69,6 +70,7 @@ impl NodeBuilder {
         Self {
             config,
             offers: None,
+            signer: None,
             routes: Router::new(),
             handlers: BTreeMap::new(),
             recurring: Vec::new(),
@@ -79,6 +81,13 @@ impl NodeBuilder {
     /// Answers requests with these offers instead of the config's catalogue.
     pub fn offers(mut self, builder: impl OfferBuilder) -> Self {
         self.offers = Some(Arc::new(builder));
+        self
+    }
+
+    /// Signs offers and transactions, instead of the key that the config's `[signer]` names: one that never
+    /// leaves an HSM or another machine.
+    pub fn signer(mut self, signer: impl DigestSigner + 'static) -> Self {
+        self.signer = Some(Arc::new(signer));
         self
     }
 
@@ -112,6 +121,7 @@ impl NodeBuilder {
         let Self {
             mut config,
             offers,
+            signer,
             routes,
             handlers,
             recurring,
@@ -141,7 +151,10 @@ impl NodeBuilder {
         let (sources, work, faces) = (base.group(), base.group(), base.group());
         let (phase, phase_seen) = watch::channel(Phase::Starting);
 
-        let signer: Arc<dyn DigestSigner> = chain::load_signer(&config.signer)?;
+        let signer = match signer {
+            Some(signer) => chain::in_time(signer),
+            None => chain::load_signer(&config.signer)?,
+        };
         let contracts = Contracts::new(&config.chain, &work)?;
         // Reading a large store back takes a while; the other tasks of this runtime go on meanwhile.
         let store = tokio::task::block_in_place(|| {

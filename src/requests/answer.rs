@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use alloy::primitives::B256;
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -154,25 +155,19 @@ impl Answer {
             drafts.truncate(self.max_offers);
         }
         let expire = self.clock.unix() + self.offer_expire.0.as_secs();
-        let offers = drafts
-            .into_iter()
-            .map(|draft| {
-                let offer = Offer::sign(
-                    draft,
-                    &request,
-                    B256::from(ids::random_bytes32()),
-                    expire,
-                    self.supplier,
-                    &self.domain,
-                    &*self.signer,
-                )
-                .map_err(|e| match e {
-                    SignOfferError::Signer(e) => BuildError::Unavailable(e.to_string()),
-                    e => Decline::new("offer.unwritable", e.to_string()).into(),
-                })?;
-                Ok(OfferRecord::new(&offer, now))
-            })
-            .collect::<Result<Vec<_>, BuildError>>()?;
+        // All at once: a signer on another machine is waited for once, not offer by offer.
+        let request = &request;
+        let signed = drafts.into_iter().map(|draft| async move {
+            let id = B256::from(ids::random_bytes32());
+            let (supplier, domain, signer) = (self.supplier, &self.domain, &*self.signer);
+            let offer = Offer::sign(draft, request, id, expire, supplier, domain, signer);
+            let offer = offer.await.map_err(|e| match e {
+                SignOfferError::Signer(e) => BuildError::Unavailable(e.to_string()),
+                e => Decline::new("offer.unwritable", e.to_string()).into(),
+            })?;
+            Ok::<_, BuildError>(OfferRecord::new(&offer, now))
+        });
+        let offers: Vec<OfferRecord> = try_join_all(signed).await?;
         if offers.is_empty() {
             return Err(Decline::new("catalog.none", "the catalogue made no offer").into());
         }

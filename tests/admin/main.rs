@@ -185,7 +185,10 @@ impl House {
         let (status, _, body) = self.call(Method::POST, path, &[], Some(&owner)).await;
         assert_eq!(status, 200, "{body}");
         let challenge: Challenge = serde_json::from_value(body).unwrap();
-        let signature = key.sign_digest(&challenge.message().digest()).unwrap();
+        let signature = key
+            .sign_digest(&challenge.message().digest())
+            .await
+            .unwrap();
         let signed = json!({
             "owner": key.address(),
             "nonce": challenge.nonce,
@@ -231,6 +234,7 @@ async fn forged(house: &House, audience: &str, now: &str) -> String {
     let signature = house
         .owner
         .sign_digest(&challenge.message().digest())
+        .await
         .unwrap();
     let token = access
         .login(house.owner.address(), challenge.nonce, &signature)
@@ -629,4 +633,21 @@ async fn the_queue_is_seen_and_steered() {
         .await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signer_that_is_handed_over_stands_for_the_configs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), Address::repeat_byte(2));
+    config.signer.key_file = dir.path().join("nowhere").display().to_string();
+    let shutdown = Shutdown::new();
+    let refused = Node::builder(config.clone()).start(shutdown.clone()).await;
+    assert!(refused.is_err(), "there is no key");
+    let node = Node::builder(config)
+        .signer(PrivateKeySigner::random())
+        .start(shutdown.clone())
+        .await
+        .unwrap_or_else(|e| panic!("{e}"));
+    shutdown.trigger();
+    node.run().await.unwrap();
 }
