@@ -8,6 +8,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -109,7 +110,10 @@ pub(super) fn open(
     let tree_dir = dir.join("sled");
     let blobs = dir.join("blobs");
     for d in [&dir, &tree_dir, &blobs] {
-        fs::create_dir_all(d).map_err(at(d))?;
+        // A data directory that this makes, by a restore, is its owner's alone, as one that a node makes.
+        let mut private = fs::DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(d).map_err(at(d))?;
     }
     let lock = lock(&dir, data_dir)?;
     clear_torn(&tree_dir, &dir, |name| name.ends_with(".generating"))?;
