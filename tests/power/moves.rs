@@ -55,14 +55,17 @@ pub fn child(what: &str, dir: &Path) {
             let open = || try_open(dir, config::Durability::Power).unwrap();
             let store = open();
             let mut batch = Batch::new();
-            (0..BODIES).for_each(|n| drop(batch.put(&body(n)).unwrap()));
+            for n in 0..BODIES {
+                batch.put(&body(n)).unwrap();
+            }
             runtime.block_on(store.commit(batch)).unwrap();
             drop(store);
             // The segment is sealed now.
             let store = open();
             let mut batch = Batch::new();
-            let gone = (0..BODIES).filter(|n| !KEPT.contains(n));
-            gone.for_each(|n| drop(batch.delete::<Deal>(&body(n).id)));
+            for n in (0..BODIES).filter(|n| !KEPT.contains(n)) {
+                batch.delete::<Deal>(&body(n).id);
+            }
             say("emptying");
             runtime.block_on(store.commit(batch)).unwrap();
             let segment = dir.join("store/blobs/00000001.blobs");
