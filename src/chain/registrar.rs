@@ -192,7 +192,7 @@ impl Inner {
         say: &watch::Sender<Progress>,
     ) -> Result<bool, EntityError> {
         let mut taken = false;
-        let sent = self.of(subject, TransactionState::Sent).await?;
+        let sent = self.sender.about(subject, TransactionState::Sent).await?;
         // Oldest first, as they will be mined.
         for tx in sent.into_iter().rev() {
             let same = tx.step.starts_with(&format!("{action}: "));
@@ -213,7 +213,7 @@ impl Inner {
         id: B256,
         subject: B256,
     ) -> Result<Vec<Call>, EntityError> {
-        let mined = self.of(subject, TransactionState::Mined).await?;
+        let mined = self.sender.about(subject, TransactionState::Mined).await?;
         let after = mined.iter().filter_map(|tx| tx.block).max().unwrap_or(0);
         let (owner, signer) = (self.sender.address(), self.sender.signer());
         let end = Instant::now() + PATIENCE;
@@ -228,17 +228,6 @@ impl Inner {
                 other => return other,
             }
         }
-    }
-
-    /// This key's transactions about an entity, newest first.
-    async fn of(
-        &self,
-        subject: B256,
-        state: TransactionState,
-    ) -> Result<Vec<Transaction>, EntityError> {
-        let mut all = self.sender.list(Some(state), usize::MAX).await?;
-        all.retain(|tx| tx.subject == subject);
-        Ok(all)
     }
 
     /// The transaction at its end, which the sender sees to however long it takes.

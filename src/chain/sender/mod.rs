@@ -235,6 +235,23 @@ impl Sender {
             .map(|row| row.value))
     }
 
+    /// This key's transactions about a subject that stand in `state`, newest first.
+    pub async fn about(
+        &self,
+        subject: B256,
+        state: TransactionState,
+    ) -> Result<Vec<Transaction>, StoreError> {
+        let query = Query::equal(Transaction::TABLE, "state", state.as_str(), usize::MAX);
+        let rows = fetch_all::<Transaction>(&*self.0.store, query).await?;
+        let mut found: Vec<_> = rows
+            .into_iter()
+            .map(|row| row.value)
+            .filter(|tx| tx.signer == self.address() && tx.subject == subject)
+            .collect();
+        found.sort_by_key(|tx| std::cmp::Reverse((tx.nonce, tx.created)));
+        Ok(found)
+    }
+
     pub async fn get(&self, id: Uuid) -> Result<Option<Transaction>, StoreError> {
         let query = Query::equal(Transaction::TABLE, "id", id.to_string(), 1);
         Ok(fetch_all::<Transaction>(&*self.0.store, query)
