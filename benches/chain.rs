@@ -1,7 +1,10 @@
 //! Catching up: the follower as in production (effects of deals, every commit durable) over a chain full of
-//! other people's deals and some of ours, paired in the same run, on the same chain and through the same
-//! counting proxy, with a loop as the market's TypeScript node has it (viem; it stores nothing).
+//! other people's deals and some of ours, paired in the same run, on the same chain, with a loop as the market's
+//! TypeScript node has it (viem; it stores nothing). Requests are counted, and held against what they may be, in
+//! runs of their own, so that the counting is not measured.
 
+#[path = "../tests/support/busy_chain.rs"]
+mod busy_chain;
 #[allow(dead_code)] // shared with the other benchmarks
 #[path = "report/mod.rs"]
 mod report;
@@ -15,17 +18,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alloy::primitives::{Address, B256, U256};
+use busy_chain::{Load, OURS, fill};
 use report::{Better, Mode, Report};
 use rpc_proxy::RpcProxy;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tradewind::{
-    base::{Clock, ids},
-    chain::{Call, Contracts, EntityKind, Follower, entity_id},
+    base::Clock,
+    chain::{Contracts, Follower},
     config,
     deals::DealEffects,
     devchain::{DevChain, Options},
-    market::{Js, JsObject, Offer, OfferDraft, PaymentOption, Request},
     shutdown::Shutdown,
     store::{self, Query},
     telemetry::{Metrics, Tasks},
@@ -33,50 +35,44 @@ use tradewind::{
 
 const VIEM: &str = "viem 1.21 loop (event filter from the last block on), storing nothing";
 
-/// One deal in so many is ours.
-const OURS: u64 = 10;
-
-struct Load {
-    blocks: u64,
-    events: u64,
-}
-
 #[tokio::main]
 async fn main() {
     let mut report = Report::from_args("chain");
     let load = match report.mode {
         Mode::Quick => Load {
             blocks: 20_000,
-            events: 2_000,
+            deals: 2_000,
         },
         Mode::Normal | Mode::Full => Load {
             blocks: 100_000,
-            events: 10_000,
+            deals: 10_000,
         },
     };
     let started = Instant::now();
-    let chain = DevChain::start(&Options::default())
+    let options = Options {
+        long: true,
+        ..Options::default()
+    };
+    let chain = DevChain::start(&options)
         .await
         .unwrap_or_else(|e| panic!("{e}"));
     fill(&chain, &load).await;
     eprintln!(
         "{} blocks with {} deals, made in {:.0?}",
         load.blocks,
-        load.events,
+        load.deals,
         started.elapsed()
     );
 
     let mut ours = Vec::new();
     let mut theirs = Vec::new();
     let rounds = if report.mode == Mode::Full { 5 } else { 3 };
-    let mut requests = String::new();
+    let url = chain.url();
     for _ in 0..rounds {
-        let (seconds, told) = follow(&chain, &load).await;
-        ours.push(load.events as f64 / seconds);
-        requests = told;
-        theirs.push(load.events as f64 / viem(&chain, &load).await);
+        ours.push(load.deals as f64 / follow(&chain, &load, &url).await);
+        theirs.push(load.deals as f64 / viem(&chain, &load, &url).await);
     }
-    eprintln!("{requests}");
+    let requests = requests(&chain, &load).await;
     let peer = format!("{VIEM}; {requests}");
     let (ours, theirs) = (median(ours), median(theirs));
     report.row(
@@ -95,97 +91,39 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Makes the deals, evenly over the blocks, with the accounts that anvil holds the keys of.
-async fn fill(chain: &DevChain, load: &Load) {
-    let tasks = Tasks::new(Clock::system(), Metrics::new(), Shutdown::new());
-    let contracts = Contracts::new(&chain.config(), &tasks).unwrap();
-    let a = &chain.accounts;
-    let other = a.stranger.address();
-    let salt = B256::repeat_byte(1);
-    let rival = entity_id(other, salt);
-    let deposit = contracts.min_deposit(EntityKind::Supplier).await.unwrap();
-    let c = &contracts;
-    send(
-        chain,
-        other,
-        c.register_entity(EntityKind::Supplier, salt, a.signer.address()),
-    )
-    .await;
-    send(
-        chain,
-        a.owner.address(),
-        c.transfer(c.token, other, deposit),
-    )
-    .await;
-    send(chain, other, c.approve(c.token, c.entities, deposit)).await;
-    send(chain, other, c.add_deposit(rival, deposit)).await;
-    if !c.entity(rival).await.unwrap().unwrap().enabled {
-        send(chain, other, c.toggle_entity(rival)).await;
-    }
-    let token = chain.tokens[0].address;
-    let buyer = a.buyer.address();
-    send(chain, buyer, c.approve(token, c.market, U256::MAX)).await;
-
-    let now = chain.head_time().await.unwrap();
-    let gap = (load.blocks / load.events).max(1);
-    // One by one: anvil works on the calls of a batch side by side.
-    for n in 0..load.events {
-        let supplier = if n % OURS == 0 {
-            chain.supplier_id
-        } else {
-            rival
-        };
-        let offer = offer(chain, c, supplier, now + 10_000_000);
-        let call = c.create_deal(&offer, offer.payment[0].id, B256::ZERO);
-        let tx = json!([{"from": buyer, "to": call.to, "data": call.data, "gas": "0x100000"}]);
-        let _: B256 = chain.rpc("eth_sendTransaction", tx).await.unwrap();
-        chain.mine(gap).await.unwrap();
-    }
-    tasks.stop().await;
-}
-
-fn offer(chain: &DevChain, contracts: &Contracts, supplier: B256, expire: u64) -> Offer {
-    let query = Js::Object(JsObject::new());
-    let id = B256::from(ids::random_bytes32());
-    let request = Request::new(id, expire, 1, "hello".to_owned(), query);
-    let draft = OfferDraft {
-        options: Js::Object(JsObject::new()),
-        payment: vec![PaymentOption {
-            id: ids::random_bytes32().into(),
-            price: U256::from(1000),
-            asset: chain.tokens[0].address,
-        }],
-        cancel: Vec::new(),
-        check_in: expire,
-        check_out: expire + 1000,
-        transferable: true,
-    };
-    let id = B256::from(ids::random_bytes32());
-    let signer = &chain.accounts.signer;
-    Offer::sign(
-        draft,
-        &request,
-        id,
-        expire,
-        supplier,
-        &contracts.domain(),
-        signer,
-    )
-    .unwrap()
-}
-
-async fn send(chain: &DevChain, from: Address, call: Call) {
-    let tx = json!([{"from": from, "to": call.to, "data": call.data}]);
-    let _: B256 = chain.rpc("eth_sendTransaction", tx).await.unwrap();
-    chain.mine(1).await.unwrap();
-}
-
-/// From an empty store to the head; seconds, and what was asked.
-async fn follow(chain: &DevChain, load: &Load) -> (f64, String) {
+/// What each asks for, once more through a proxy that counts.
+async fn requests(chain: &DevChain, load: &Load) -> String {
     let proxy = RpcProxy::to(&chain.url()).await;
+    follow(chain, load, &proxy.url).await;
+    let tasks = Tasks::new(Clock::system(), Metrics::new(), Shutdown::new());
+    let head = Contracts::new(&chain.config(), &tasks)
+        .unwrap()
+        .head()
+        .await
+        .unwrap();
+    let chunk = config::Chain::default().chunk;
+    let ranges = (head.number + 1).div_ceil(chunk);
+    let (logs, reads) = (proxy.calls("eth_getLogs"), proxy.calls("eth_call"));
+    assert!(
+        logs * 10 <= ranges * 11,
+        "{logs} eth_getLogs for {ranges} ranges"
+    );
+    assert!(reads <= load.deals, "{reads} reads of {} deals", load.deals);
+    let ours = proxy.requests();
+    let proxy = RpcProxy::to(&chain.url()).await;
+    viem(chain, load, &proxy.url).await;
+    format!(
+        "ours: {logs} eth_getLogs for {ranges} ranges of {chunk}, {reads} deals(id) for {} offers, in {ours} HTTP requests; theirs: {}",
+        load.deals,
+        proxy.requests()
+    )
+}
+
+/// From an empty store to the head, in seconds.
+async fn follow(chain: &DevChain, load: &Load, url: &str) -> f64 {
     // Production's own limits, but for the chain that mines on demand.
     let config = config::Chain {
-        rpc: vec![proxy.url.clone()],
+        rpc: vec![url.to_owned()],
         poll: config::Chain::default().poll,
         ..chain.config()
     };
@@ -211,29 +149,20 @@ async fn follow(chain: &DevChain, load: &Load) -> (f64, String) {
         .unwrap();
     let seconds = begun.elapsed().as_secs_f64();
     let ours = store.scan(Query::all("deals", usize::MAX)).await.unwrap();
-    assert_eq!(ours.len() as u64, load.events.div_ceil(OURS));
-    let ranges = (head + 1).div_ceil(config.chunk);
-    let (logs, reads) = (proxy.calls("eth_getLogs"), proxy.calls("eth_call"));
+    assert_eq!(ours.len() as u64, load.deals.div_ceil(OURS));
     tasks.stop().await;
     store.close().await.unwrap();
-    let told = format!(
-        "ours: {logs} eth_getLogs for {ranges} ranges of {}, {reads} deals(id) for {} offers, {} HTTP requests",
-        config.chunk,
-        load.events,
-        proxy.requests()
-    );
-    (seconds, told)
+    seconds
 }
 
 /// The peer, to the same head; its own seconds.
-async fn viem(chain: &DevChain, load: &Load) -> f64 {
-    let proxy = RpcProxy::to(&chain.url()).await;
+async fn viem(chain: &DevChain, load: &Load, url: &str) -> f64 {
     let output = tokio::process::Command::new("node")
         .arg("chain-loop.mjs")
         .args([
-            &proxy.url,
+            url,
             &chain.addresses.market.to_string(),
-            &load.events.to_string(),
+            &load.deals.to_string(),
         ])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop"))
         .stderr(Stdio::inherit())
@@ -244,7 +173,6 @@ async fn viem(chain: &DevChain, load: &Load) -> f64 {
         .expect("the peer came to the head")
         .unwrap();
     let told: Value = serde_json::from_slice(&output.stdout).expect("the peer's report");
-    assert_eq!(told["events"], load.events);
-    eprintln!("theirs: {told}, {} HTTP requests", proxy.requests());
+    assert_eq!(told["events"], load.deals);
     told["seconds"].as_f64().unwrap()
 }

@@ -1,5 +1,7 @@
 //! The chain room on a real chain: anvil with the market's own contracts.
 
+#[path = "support/busy_chain.rs"]
+mod busy_chain;
 #[path = "network/proxy.rs"]
 mod proxy;
 #[path = "support/rpc_proxy.rs"]
@@ -7,6 +9,8 @@ mod rpc_proxy;
 #[path = "chain/support.rs"]
 mod support;
 
+#[path = "chain/catch_up.rs"]
+mod catch_up;
 #[path = "chain/claims.rs"]
 mod claims;
 #[path = "chain/ends.rs"]
@@ -15,6 +19,8 @@ mod ends;
 mod faults;
 #[path = "chain/follower.rs"]
 mod follower;
+#[path = "chain/heads.rs"]
+mod heads;
 #[path = "chain/keys.rs"]
 mod keys;
 #[path = "chain/lifecycle.rs"]
@@ -23,6 +29,8 @@ mod lifecycle;
 mod manager;
 #[path = "chain/matrix/mod.rs"]
 mod matrix;
+#[path = "chain/rivals.rs"]
+mod rivals;
 #[path = "chain/rpc.rs"]
 mod rpc;
 #[path = "chain/sender.rs"]

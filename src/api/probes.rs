@@ -112,14 +112,29 @@ pub async fn ready(
     (code, Json(body)).into_response()
 }
 
-/// A loop with what troubles it and since when, if anything does.
+/// A loop with what troubles it and since when, if anything does: itself, and what it depends on.
 fn with_reason(l: &LoopHealth, degraded: &[Degraded]) -> Value {
     let mut view = json!(l);
     if l.state == LoopState::Dead {
         view["reason"] = json!("it missed its beat, or gave up");
-    } else if let Some(trouble) = degraded.iter().find(|d| d.name == l.name) {
-        view["reason"] = json!(trouble.reason);
-        view["since"] = json!(trouble.since);
+        return view;
+    }
+    let own = degraded.iter().filter(|d| d.name == l.name);
+    let tied = degraded
+        .iter()
+        .filter(|d| d.of.as_ref() == Some(&l.name) && d.name != l.name);
+    let since = own.clone().chain(tied.clone()).map(|d| d.since).min();
+    if let Some(since) = since {
+        let mut reasons: Vec<String> = own.map(|d| d.reason.clone()).collect();
+        for trouble in tied {
+            let reason = format!("{}: {}", trouble.name, trouble.reason);
+            // What the loop gives as its own reason is often the same.
+            if !reasons.iter().any(|known| known.contains(&reason)) {
+                reasons.push(reason);
+            }
+        }
+        view["reason"] = json!(reasons.join("; "));
+        view["since"] = json!(since);
     }
     view
 }

@@ -39,8 +39,8 @@ pub struct BackupView {
 
 /// Back the store up
 ///
-/// Everything as of one instant, into a file on the node's machine. Only over the control socket. Commits wait while
-/// the store is read, some seconds per million jobs.
+/// Everything as of one instant, into a file on the node's machine. Only over the control socket. Commits go on
+/// meanwhile; if the asker goes away, the file does too.
 #[utoipa::path(post, path = "/backup", tag = "node", request_body = BackupBody, responses(
     (status = 200, description = "The file is written and synced.", body = BackupView),
     (status = 400, description = "`bad-body`, `bad-path`: not absolute"),

@@ -7,9 +7,7 @@ use tradewind::{
     api::{Control, ControlError},
     base::Clock,
     config::{self, Config},
-    shutdown::Shutdown,
-    store::{self, TransferError},
-    telemetry::{Metrics, Tasks},
+    store,
 };
 
 use super::{
@@ -123,9 +121,8 @@ pub async fn run(command: Command) -> Result<(), Failure> {
             eprintln!(
                 "a new event epoch has begun: cursors from before are answered as old\n\
                  the nonces of every signer are compared with the chain at the next start\n\
-                 WARNING: offers signed after {} are not in this store, and bind the supplier until they expire; \
-                 a deal made on one of them is not recognised",
-                head.created
+                 WARNING: {}",
+                store::lost_offers(head.created)
             );
             warned
         }
@@ -203,11 +200,7 @@ async fn copy(file: &Path, place: &Place) -> Result<Value, Failure> {
             answer => return Ok(answer?),
         }
     }
-    let clock = Clock::system();
-    let tasks = Tasks::new(clock.clone(), Metrics::new(), Shutdown::new());
-    let open = || store::open(&options, &dir, clock, &tasks).map_err(TransferError::from);
-    let store = tokio::task::block_in_place(open)?;
-    let counts = store.export(&path).await?;
-    store.close().await?;
+    let copy = || store::copy_stopped(&options, &dir, &path, &Clock::system());
+    let counts = tokio::task::block_in_place(copy)?;
     Ok(written(&path, &counts))
 }

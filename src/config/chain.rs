@@ -46,6 +46,10 @@ pub struct Chain {
     pub rpc_timeout: Span,
     /// With several endpoints: one that is more than so many blocks behind another is not gone by.
     pub max_lag: u64,
+    /// A new block whose time is further than this from our clock is named. 0 for a chain with a clock of its own.
+    pub max_drift: Span,
+    /// No new block for this long is named. 0 for a chain that mines on demand.
+    pub max_quiet: Span,
     /// Most ever offered per gas, in gwei, base fee and tip together. First offers stay a fifth below, so
     /// that a stuck transaction can still be replaced.
     pub max_fee_gwei: u64,
@@ -87,6 +91,8 @@ impl Default for Chain {
             chunk: 2_000,
             rpc_timeout: Span::secs(5),
             max_lag: 5,
+            max_drift: Span::secs(60),
+            max_quiet: Span::secs(120),
             max_fee_gwei: 500,
             max_tip_gwei: 50,
             gas_margin_percent: 50,

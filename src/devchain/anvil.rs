@@ -27,10 +27,40 @@ pub(super) struct Anvil {
     port: u16,
     pid: u32,
     child: Arc<Mutex<Child>>,
+    /// An empty chain under this one, which ends with it.
+    _under: Option<Box<Anvil>>,
 }
 
 impl Anvil {
     pub async fn start(install: &Path, options: &Options) -> Result<Self, DevChainError> {
+        if !options.long {
+            return Self::spawn(install, options, &[]).await;
+        }
+        // A fork computes no state roots: with them a block costs as much as there is state. And nothing is
+        // kept of old states, whose copies cost the same again.
+        let free = Options {
+            port: 0,
+            ..options.clone()
+        };
+        let under = Self::spawn(install, &free, &[]).await?;
+        let url = under.url();
+        let args = [
+            "--fork-url",
+            url.as_str(),
+            "--prune-history",
+            "--no-rate-limit",
+            "--no-storage-caching",
+        ];
+        let mut anvil = Self::spawn(install, options, &args).await?;
+        anvil._under = Some(Box::new(under));
+        Ok(anvil)
+    }
+
+    async fn spawn(
+        install: &Path,
+        options: &Options,
+        more: &[&str],
+    ) -> Result<Self, DevChainError> {
         let mut command = Command::new(binary(install));
         command
             .args(["--host", "127.0.0.1"])
@@ -38,6 +68,7 @@ impl Anvil {
             .args(["--chain-id", &options.chain_id.to_string()])
             // Otherwise `safe` and `finalized` lag by 32 and 64 blocks.
             .args(["--slots-in-an-epoch", "1"])
+            .args(more)
             // The terminal's Ctrl-C is for whoever started it, who may still need the chain to end in order.
             .process_group(0)
             .stdin(Stdio::null())
@@ -117,6 +148,7 @@ fn stay_with(mut command: Command, tell: oneshot::Sender<Result<Anvil, String>>)
                 port,
                 pid,
                 child: child.clone(),
+                _under: None,
             };
             // If nobody waits any more, dropping the answer kills the child.
             let _ = sender.send(Ok(anvil));

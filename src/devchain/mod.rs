@@ -54,6 +54,8 @@ pub struct Options {
     pub claim_period: u64,
     /// Whether the supplier's entity is registered, funded and enabled. Its owner has deposit tokens either way.
     pub supplier: bool,
+    /// For chains of very many blocks: no state of an older block can be asked for, and nothing be reverted.
+    pub long: bool,
 }
 
 impl Default for Options {
@@ -66,6 +68,7 @@ impl Default for Options {
             buyer_tokens: 1_000_000,
             claim_period: 60,
             supplier: true,
+            long: false,
         }
     }
 }
@@ -144,6 +147,10 @@ impl DevChain {
             tokens: Vec::new(),
             supplier_id: B256::ZERO,
         };
+        // Nobody reads it, and it costs time with every call.
+        chain
+            .rpc::<Value>("anvil_setLoggingEnabled", json!([false]))
+            .await?;
         deploy::deploy(&mut chain, &install, options).await?;
         if let Some(seconds) = options.block_time {
             chain
@@ -168,7 +175,7 @@ impl DevChain {
         self.anvil.pid()
     }
 
-    /// The `[chain]` section of a node on this chain: no confirmations, quick polls.
+    /// The `[chain]` section of a node on this chain: no confirmations, quick polls, a clock moved by hand.
     pub fn config(&self) -> config::Chain {
         config::Chain {
             rpc: vec![self.url()],
@@ -179,6 +186,8 @@ impl DevChain {
             token: self.addresses.token.to_string(),
             confirmations: 0,
             poll: Span::millis(100),
+            max_drift: Span::secs(0),
+            max_quiet: Span::secs(0),
             ..config::Chain::default()
         }
     }

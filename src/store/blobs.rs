@@ -3,7 +3,7 @@
 //! Promise: a body read back is the body written, since its SHA-256 is its address and is checked on
 //! every read. Assumes that whoever commits a row which names a blob calls [`BlobWriter::sync`] first, and
 //! that which segments are still named is known to the caller (the store counts references).
-//! A segment is dropped whole, once nothing names any body in it. A segment is never appended to by
+//! A segment is dropped whole, once nothing names any body in it (the store moves the last ones out). A segment is never appended to by
 //! a later process, so a torn tail left by a crash is never built upon.
 
 use std::{
@@ -89,6 +89,42 @@ pub fn segments(dir: &Path) -> io::Result<Vec<u32>> {
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// Bytes of a segment.
+pub fn size(dir: &Path, segment: u32) -> io::Result<u64> {
+    Ok(fs::metadata(path(dir, segment))?.len())
+}
+
+/// The body that begins at `offset`: its address and place. `None` at the segment's end.
+pub fn entry(
+    dir: &Path,
+    segment: u32,
+    offset: u64,
+) -> Result<Option<(BlobId, Location)>, BlobError> {
+    let io = |source| BlobError::Io { segment, source };
+    let file = File::open(path(dir, segment)).map_err(io)?;
+    let mut header = [0; HEADER as usize];
+    match file.read_exact_at(&mut header, offset) {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => read.map_err(io)?,
+    }
+    let [a, b, c, d, e, f, g, h, id @ ..] = header;
+    if [a, b, c, d] != MAGIC {
+        return Err(BlobError::Damaged { segment, offset });
+    }
+    let len = u32::from_le_bytes([e, f, g, h]);
+    let at = Location {
+        segment,
+        offset,
+        len,
+    };
+    Ok(Some((id, at)))
+}
+
+/// Where the next body of the segment begins.
+pub fn behind(at: Location) -> u64 {
+    at.offset + HEADER + u64::from(at.len)
 }
 
 /// Drops a whole segment. One that is gone already is no error.
@@ -188,6 +224,14 @@ mod tests {
             .iter()
             .map(|b| (id_of(b), writer.append(&id_of(b), b).unwrap()))
             .collect();
+        let mut from = 0;
+        for (id, at) in &places {
+            assert_eq!(entry(dir.path(), 1, from).unwrap(), Some((*id, *at)));
+            from = behind(*at);
+        }
+        assert_eq!(from, size(dir.path(), 1).unwrap());
+        assert!(entry(dir.path(), 1, from).unwrap().is_none());
+        assert!(entry(dir.path(), 1, 7).is_err());
         assert!(writer.sync().unwrap());
         assert!(!writer.sync().unwrap());
         for ((id, at), body) in places.iter().zip(&bodies) {

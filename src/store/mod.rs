@@ -77,6 +77,24 @@ pub fn restore(
     self::sled::SledStore::import(options, data_dir, from, true, clock)
 }
 
+/// Writes all that the store of a stopped node holds to a file; the store is left as it is.
+pub fn copy_stopped(
+    options: &config::Store,
+    data_dir: &Path,
+    to: &Path,
+    clock: &Clock,
+) -> Result<Counts, TransferError> {
+    self::sled::SledStore::copy_stopped(options, data_dir, to, clock)
+}
+
+/// What whoever restores a backup must know of the time behind it.
+pub fn lost_offers(as_of: jiff::Timestamp) -> String {
+    format!(
+        "offers signed after {as_of} are not known here, and bind the supplier until they expire; a deal made on one of \
+         them is recognised by the supplier's id on chain and claimed on the terms that stand there"
+    )
+}
+
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// One row by its key, as last committed.
@@ -128,7 +146,8 @@ pub trait Store: Send + Sync + 'static {
     /// Takes due jobs, by priority, up to the room left per kind. Need not wait for the disk.
     async fn lease(&self, request: LeaseRequest) -> Result<Leased, StoreError>;
 
-    /// Writes all that is stored, as of one instant, to a file. Commits wait while it is read.
+    /// Writes all that is stored, as of one instant, to a file. Commits go on meanwhile. It ends, and leaves no file,
+    /// when the caller stops waiting or the store closes.
     async fn export(&self, to: &Path) -> Result<Counts, TransferError>;
 
     /// Moves with every commit and lease: register here before looking for work.

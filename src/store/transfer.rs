@@ -11,6 +11,10 @@ use std::{
 };
 
 use jiff::Timestamp;
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use uuid::Uuid;
@@ -42,6 +46,8 @@ pub enum TransferError {
         found: u32,
         known: u32,
     },
+    #[error("{0} is being written by somebody else already; wait for it, or name another file")]
+    Busy(PathBuf),
     #[error("there is a store in {0} already; name an empty data directory")]
     NotEmpty(PathBuf),
     #[error(transparent)]
@@ -105,12 +111,21 @@ impl Counts {
     }
 }
 
-/// Writes a file aside; [`Writer::finish`] gives it its name.
+/// Writes a file aside; [`Writer::finish`] gives it its name. One that is dropped before leaves nothing behind.
 pub(super) struct Writer {
     path: PathBuf,
     aside: PathBuf,
     file: BufWriter<File>,
     counts: Counts,
+    named: bool,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.named {
+            let _ = std::fs::remove_file(&self.aside);
+        }
+    }
 }
 
 impl Writer {
@@ -121,12 +136,25 @@ impl Writer {
         let mut options = std::fs::OpenOptions::new();
         // What is in it is nobody else's business.
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.write(true).create(true).truncate(true).open(&aside);
+        let file = options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&aside);
+        let file = file.map_err(io_at(&aside))?;
+        // Two that write to one file would end in a file that is neither's.
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|e| match e {
+            Errno::WOULDBLOCK => TransferError::Busy(path.to_owned()),
+            e => io_at(&aside)(e.into()),
+        })?;
+        // What a killed node left.
+        file.set_len(0).map_err(io_at(&aside))?;
         let mut writer = Self {
             path: path.to_owned(),
-            file: BufWriter::with_capacity(1 << 18, file.map_err(io_at(&aside))?),
+            file: BufWriter::with_capacity(1 << 18, file),
             aside,
             counts: Counts::default(),
+            named: false,
         };
         writer.file.write_all(MAGIC).map_err(io_at(path))?;
         writer.put(&Item::Head(head))?;
@@ -152,9 +180,10 @@ impl Writer {
     pub fn finish(mut self) -> Result<Counts, TransferError> {
         self.put(&Item::End(self.counts))?;
         let at = io_at(&self.path);
-        let file = self.file.into_inner().map_err(|e| at(e.into_error()))?;
-        file.sync_all().map_err(&at)?;
+        self.file.flush().map_err(&at)?;
+        self.file.get_ref().sync_all().map_err(&at)?;
         std::fs::rename(&self.aside, &self.path).map_err(&at)?;
+        self.named = true;
         let dir = match self.path.parent() {
             Some(dir) if !dir.as_os_str().is_empty() => dir,
             _ => Path::new("."),

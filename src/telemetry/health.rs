@@ -61,6 +61,9 @@ pub struct LoopHealth {
 #[derive(Clone, Debug, Serialize)]
 pub struct Degraded {
     pub name: String,
+    /// The loop it troubles, where that is not `name` itself.
+    #[serde(rename = "loop", skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
     pub reason: String,
     pub since: Timestamp,
 }
@@ -115,8 +118,16 @@ impl Register {
 
     /// Names a trouble. Said again with another reason it keeps its `since`.
     pub fn degrade(&self, name: &str, reason: impl Into<String>) {
+        self.name_trouble(None, name, reason.into());
+    }
+
+    /// The same for something that a loop depends on: the loop is shown with it.
+    pub fn degrade_for(&self, of: &str, name: &str, reason: impl Into<String>) {
+        self.name_trouble(Some(of), name, reason.into());
+    }
+
+    fn name_trouble(&self, of: Option<&str>, name: &str, reason: String) {
         let since = self.0.clock.now();
-        let reason = reason.into();
         let mut d = self
             .0
             .degraded
@@ -126,6 +137,7 @@ impl Register {
             tracing::warn!(name, %reason, "degraded");
             Degraded {
                 name: name.to_owned(),
+                of: of.map(str::to_owned),
                 reason: String::new(),
                 since,
             }

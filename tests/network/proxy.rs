@@ -1,5 +1,5 @@
 //! Wires that fail the way wires do: silent without closing, or answered by something else.
-#![allow(dead_code)] // two test programs share this file and each leaves something unused
+#![allow(dead_code)] // several test programs share this file and each leaves something unused
 
 use std::sync::{
     Arc,

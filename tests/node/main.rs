@@ -1,6 +1,8 @@
 //! The whole node as a process, on a real chain, with real peers. Each file tells one story.
 
 mod bad_input;
+#[path = "../support/busy_chain.rs"]
+mod busy_chain;
 mod entity;
 mod explain;
 mod faults;
@@ -8,6 +10,9 @@ mod js_buyer;
 mod kill;
 mod many_deals;
 mod nginx;
+#[path = "../network/proxy.rs"]
+mod proxy;
+mod rpc_faults;
 #[path = "../support/rpc_proxy.rs"]
 mod rpc_proxy;
 mod shutdown;
@@ -25,6 +30,13 @@ use tradewind::{
 
 /// How long anything may take on a slow, noisy machine before it is called broken.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// For the wires that this program shares with another.
+mod support {
+    pub fn far() -> std::time::Duration {
+        super::PATIENCE
+    }
+}
 
 pub fn exe() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_tradewind"))

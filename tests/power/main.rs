@@ -2,6 +2,7 @@
 //! power cut could have left at any instant are built from that ([`trace`]), each is opened, and everything
 //! that was acknowledged by then must be there.
 
+mod moves;
 mod trace;
 
 use std::{
@@ -32,6 +33,8 @@ use tradewind::{
 
 const DIR: &str = "TRADEWIND_TEST_POWER_DIR";
 const DURABILITY: &str = "TRADEWIND_TEST_POWER_DURABILITY";
+/// What the child does instead of working, see [`moves::child`].
+const DO: &str = "TRADEWIND_TEST_POWER_DO";
 /// Ends in order; else as if killed.
 const CLOSE: &str = "TRADEWIND_TEST_POWER_CLOSE";
 const STEPS: &str = "TRADEWIND_TEST_POWER_STEPS";
@@ -84,6 +87,9 @@ impl Record for Effect {
 fn child() {
     let Ok(dir) = std::env::var(DIR) else { return };
     let dir = PathBuf::from(dir);
+    if let Ok(what) = std::env::var(DO) {
+        return moves::child(&what, &dir);
+    }
     let steps: usize = std::env::var(STEPS).unwrap().parse().unwrap();
     let store = try_open(&dir, durability(&std::env::var(DURABILITY).unwrap())).unwrap();
     let voice = Arc::new(std::sync::Mutex::new(
@@ -247,6 +253,8 @@ impl Told {
             ["enqueued", id] => drop(self.enqueued.insert(id.parse().unwrap())),
             ["done", id] => drop(self.done.insert(id.parse().unwrap())),
             ["moved", name, n] => drop(self.moved.insert(name.to_owned(), n.parse().unwrap())),
+            // What the child is at.
+            [_] => {}
             _ => panic!("{line}"),
         }
     }
@@ -317,7 +325,11 @@ struct Case<'a> {
 }
 
 /// Builds and checks the cases on two cores; answers what was wrong.
-fn check_all(trace: &Trace, cases: &[Case<'_>]) -> Vec<String> {
+fn check_all(
+    trace: &Trace,
+    cases: &[Case<'_>],
+    check: impl Fn(&Path, u64) -> Result<(), String> + Sync,
+) -> Vec<String> {
     let next = AtomicUsize::new(0);
     let wrong = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -326,7 +338,7 @@ fn check_all(trace: &Trace, cases: &[Case<'_>]) -> Vec<String> {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let dir = quick_dir();
                     trace.image(case.tick, &case.left, dir.path());
-                    if let Err(reason) = check(dir.path(), &Told::by(trace, case.tick)) {
+                    if let Err(reason) = check(dir.path(), case.tick) {
                         wrong
                             .lock()
                             .unwrap()
@@ -352,33 +364,8 @@ fn what_was_acknowledged_is_on_every_disk_that_a_power_cut_can_leave() {
     let instants = if long() { 40 } else { 10 };
     for turn in 0..instants {
         let tick = coin(turn) % trace.end + 1;
-        let open = trace.unsafe_at(tick);
-        let name = |what: &str| format!("{what} at {tick} of {}", trace.end);
-        cases.push(Case {
-            name: name("all missing"),
-            tick,
-            left: Box::new(|_| Left::Nothing),
-        });
-        cases.push(Case {
-            name: name("none missing"),
-            tick,
-            left: Box::new(|_| Left::All),
-        });
         // The newest ones, where there are many: the older the more often they were met.
-        for &one in open.iter().rev().take(if long() { 60 } else { 12 }) {
-            let missing = move |n| if n == one { Left::Nothing } else { Left::All };
-            cases.push(Case {
-                name: name(&format!("{one} missing")),
-                tick,
-                left: Box::new(missing),
-            });
-            let prefix = move |n| if n <= one { Left::All } else { Left::Nothing };
-            cases.push(Case {
-                name: name(&format!("up to {one}")),
-                tick,
-                left: Box::new(prefix),
-            });
-        }
+        each(&trace, tick, if long() { 60 } else { 12 }, &mut cases);
     }
     // Where most is unsynced, and where most of that went over older bytes, a cut can do most harm.
     let instants_by = |score: &dyn Fn(u64) -> usize| {
@@ -398,6 +385,11 @@ fn what_was_acknowledged_is_on_every_disk_that_a_power_cut_can_leave() {
             .filter(|n| overwrites[**n])
             .count()
     });
+    // And at a few instants every single one: two drawn by lot, and the widest.
+    for tick in [coin(10_000), coin(10_001)].map(|c| c % trace.end + 1) {
+        each(&trace, tick, usize::MAX, &mut cases);
+    }
+    each(&trace, wide[0], usize::MAX, &mut cases);
     let subsets = if long() { 3_000 } else { 1_000 };
     for turn in 0..subsets {
         let at = coin(1_000_000 + turn);
@@ -406,20 +398,20 @@ fn what_was_acknowledged_is_on_every_disk_that_a_power_cut_can_leave() {
             1 => wide[(at % wide.len() as u64) as usize],
             _ => over[(at % over.len() as u64) as usize],
         };
-        let coin = coin(2_000_000 + turn);
-        let left = move |n: usize| match mix(coin ^ n as u64) % 3 {
-            0 => Left::All,
-            1 => Left::Nothing,
-            _ => Left::Torn(mix(coin ^ !(n as u64))),
-        };
-        cases.push(Case {
-            name: format!("subset {turn} at {tick} of {}", trace.end),
-            tick,
-            left: Box::new(left),
-        });
+        cases.push(subset(&trace, tick, turn, coin(2_000_000 + turn)));
     }
+    must_all_hold(&trace, &cases, |dir, tick| {
+        check(dir, &Told::by(&trace, tick))
+    });
+}
+
+fn must_all_hold(
+    trace: &Trace,
+    cases: &[Case<'_>],
+    check: impl Fn(&Path, u64) -> Result<(), String> + Sync,
+) {
     println!("{} disks", cases.len());
-    let wrong = check_all(&trace, &cases);
+    let wrong = check_all(trace, cases, check);
     let some: Vec<_> = wrong.iter().take(12).collect();
     assert!(
         wrong.is_empty(),
@@ -427,6 +419,37 @@ fn what_was_acknowledged_is_on_every_disk_that_a_power_cut_can_leave() {
         wrong.len(),
         cases.len()
     );
+}
+
+/// At this instant: all missing, none, and of the newest `most` unsynced ones each missing and each prefix.
+fn each(trace: &Trace, tick: u64, most: usize, cases: &mut Vec<Case<'_>>) {
+    let open = trace.unsafe_at(tick);
+    let mut case = |what: String, left: Box<dyn Fn(usize) -> Left + Send + Sync>| {
+        let name = format!("{what} at {tick} of {}", trace.end);
+        cases.push(Case { name, tick, left });
+    };
+    case("all missing".to_owned(), Box::new(|_| Left::Nothing));
+    case("none missing".to_owned(), Box::new(|_| Left::All));
+    for &one in open.iter().rev().take(most) {
+        let missing = move |n| if n == one { Left::Nothing } else { Left::All };
+        case(format!("{one} missing"), Box::new(missing));
+        let prefix = move |n| if n <= one { Left::All } else { Left::Nothing };
+        case(format!("up to {one}"), Box::new(prefix));
+    }
+}
+
+/// What a coin leaves.
+fn subset<'a>(trace: &Trace, tick: u64, turn: u64, coin: u64) -> Case<'a> {
+    let left = move |n: usize| match mix(coin ^ n as u64) % 3 {
+        0 => Left::All,
+        1 => Left::Nothing,
+        _ => Left::Torn(mix(coin ^ !(n as u64))),
+    };
+    Case {
+        name: format!("subset {turn} at {tick} of {}", trace.end),
+        tick,
+        left: Box::new(left),
+    }
 }
 
 /// The simulation can tell: a store that never syncs loses what it acknowledged, though never its integrity
@@ -441,7 +464,8 @@ fn a_store_that_does_not_sync_is_found_out() {
             left: Box::new(|_| Left::Nothing),
         })
         .collect();
-    assert!(!check_all(&trace, &cases).is_empty());
+    let check = |dir: &Path, tick: u64| check(dir, &Told::by(&trace, tick));
+    assert!(!check_all(&trace, &cases, check).is_empty());
 }
 
 /// A child that runs into `fault`; answers what it had been told and what it complained of.
@@ -481,26 +505,52 @@ fn a_read_only_disk_refuses_the_open_with_a_clear_word() {
     let dir = house.path().join("data");
     fs::create_dir(&dir).unwrap();
     assert!(child_of(&dir, "power", 200).status().unwrap().success());
-    let (told, words) = run_into(&house, ("SHIM_READ_ONLY", "1"), 200);
+    let (told, words) = run_into(&house, ("SHIM_READ_ONLY", "0"), 200);
     assert!(words.contains("Read-only file system"), "{words}");
     assert!(told.enqueued.len() >= 200);
     check(&dir, &told).unwrap();
 }
 
 #[test]
+fn a_disk_that_turns_read_only_under_way_ends_the_store_with_a_clear_word_too() {
+    for written in [700_000, 1_500_001] {
+        let house = quick_dir();
+        let (told, words) = run_into(&house, ("SHIM_READ_ONLY", &written.to_string()), 1_000_000);
+        assert!(
+            words.contains("Read-only file system"),
+            "{written}: {words}"
+        );
+        println!("{written}: {} acknowledged", told.enqueued.len());
+        check(&house.path().join("data"), &told).unwrap();
+    }
+}
+
+#[test]
 fn a_log_cut_short_is_named_not_taken_for_an_older_store() {
-    let house = quick_dir();
-    let dir = house.path().join("data");
-    fs::create_dir(&dir).unwrap();
-    assert!(
-        child_of(&dir, "power", 800)
-            .env(CLOSE, "1")
-            .status()
-            .unwrap()
-            .success()
-    );
-    let sled = dir.join("store/sled");
-    for entry in fs::read_dir(&sled).unwrap() {
+    for closed in [true, false] {
+        let house = quick_dir();
+        let dir = house.path().join("data");
+        fs::create_dir(&dir).unwrap();
+        let mut child = child_of(&dir, "power", 800);
+        if closed {
+            child.env(CLOSE, "1");
+        }
+        assert!(child.status().unwrap().success());
+        cut_short(&dir.join("store/sled"));
+        let error = try_open(&dir, config::Durability::Power)
+            .err()
+            .unwrap_or_else(|| panic!("it opened, closed: {closed}"))
+            .to_string();
+        assert!(
+            error.contains("cannot be read") && error.contains("restore"),
+            "closed: {closed}: {error}"
+        );
+    }
+}
+
+/// Half of the log is gone, and the snapshot that would show it.
+fn cut_short(sled: &Path) {
+    for entry in fs::read_dir(sled).unwrap() {
         let path = entry.unwrap().path();
         if path
             .file_name()
@@ -516,12 +566,4 @@ fn a_log_cut_short_is_named_not_taken_for_an_older_store() {
         .open(sled.join("db"))
         .unwrap();
     log.set_len(log.metadata().unwrap().len() / 2).unwrap();
-    let error = try_open(&dir, config::Durability::Power)
-        .err()
-        .expect("it opened")
-        .to_string();
-    assert!(
-        error.contains("cannot be read") && error.contains("restore"),
-        "{error}"
-    );
 }

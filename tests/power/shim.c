@@ -5,7 +5,8 @@
  * it has come back, without the lock. So a change is on the disk for sure once a sync that began after it
  * has come back, and not before. sync_file_range is no sync: it makes no promise about the disk.
  *
- * SHIM_FULL=N: writes fail with ENOSPC once N bytes were written. SHIM_READ_ONLY=1: changes fail with EROFS. */
+ * SHIM_FULL=N: writes fail with ENOSPC once N bytes were written. SHIM_READ_ONLY=N: changes fail
+ * with EROFS once N bytes were written, as on a disk that the kernel takes away. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -22,14 +23,14 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { CREATE = 1, WRITE, TRUNCATE, RENAME, UNLINK, MKDIR, SYNC_BEGIN, SYNC_END };
+enum { CREATE = 1, WRITE, TRUNCATE, RENAME, UNLINK, MKDIR, SYNC_BEGIN, SYNC_END, RMDIR };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static const char *root;
 static size_t root_len;
 static int trace = -1;
 static long long room = -1;
-static int read_only;
+static long long writable = -1;
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
@@ -40,7 +41,7 @@ __attribute__((constructor)) static void start(void) {
   const char *to = getenv("SHIM_TRACE");
   if (to) trace = syscall(SYS_openat, AT_FDCWD, to, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   if (getenv("SHIM_FULL")) room = atoll(getenv("SHIM_FULL"));
-  read_only = getenv("SHIM_READ_ONLY") != NULL;
+  if (getenv("SHIM_READ_ONLY")) writable = atoll(getenv("SHIM_READ_ONLY"));
 }
 
 static int inside(const char *path) {
@@ -82,8 +83,8 @@ static void note(uint8_t op, uint64_t inode, uint64_t number, const void *data, 
 }
 
 static int refuse(void) {
-  if (read_only) errno = EROFS;
-  return read_only;
+  if (writable == 0) errno = EROFS;
+  return writable == 0;
 }
 
 static int open_as(int (*real)(const char *, int, ...), const char *path, int flags, mode_t mode) {
@@ -137,6 +138,7 @@ static ssize_t write_as(int fd, const void *data, size_t len, long long at) {
     }
     n = at < 0 ? syscall(SYS_write, fd, data, len) : syscall(SYS_pwrite64, fd, data, len, at);
     if (!voice && n > 0 && room > 0) room -= n;
+    if (!voice && n > 0 && writable > 0) writable = writable > n ? writable - n : 0;
     int error = errno;
     if (n > 0) note(WRITE, inode_of(fd), place, data, n);
     errno = error;
@@ -224,16 +226,31 @@ int rename(const char *from, const char *to) {
   }
 PATH_OP(unlink, UNLINK, (const char *path), (path))
 PATH_OP(mkdir, MKDIR, (const char *path, mode_t mode), (path, mode))
+PATH_OP(rmdir, RMDIR, (const char *path), (path))
+
+int unlinkat(int dir, const char *path, int flags) {
+  char full[2 * PATH_MAX];
+  if (path[0] == '/' || dir == AT_FDCWD) {
+    snprintf(full, sizeof full, "%s", path);
+  } else {
+    if (!path_of(dir, full)) return REAL(unlinkat)(dir, path, flags);
+    size_t at = strlen(full);
+    snprintf(full + at, sizeof full - at, "/%s", path);
+  }
+  if (!inside(full)) return REAL(unlinkat)(dir, path, flags);
+  if (refuse()) return -1;
+  pthread_mutex_lock(&lock);
+  int code = REAL(unlinkat)(dir, path, flags), error = errno;
+  if (code == 0) note(flags & AT_REMOVEDIR ? RMDIR : UNLINK, 0, 0, full, strlen(full));
+  pthread_mutex_unlock(&lock);
+  errno = error;
+  return code;
+}
 
 /* What would change files past the trace must not go unseen. */
 static void unseen(const char *what) {
   fprintf(stderr, "shim: %s is not traced\n", what);
   abort();
-}
-int unlinkat(int dir, const char *path, int flags) {
-  char full[PATH_MAX];
-  if (root && (inside(path) || (dir >= 0 && path_of(dir, full)))) unseen("unlinkat");
-  return REAL(unlinkat)(dir, path, flags);
 }
 ssize_t copy_file_range(int in, off64_t *in_at, int out, off64_t *out_at, size_t len, unsigned flags) {
   char path[PATH_MAX];

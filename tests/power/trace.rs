@@ -37,6 +37,9 @@ pub enum Change {
     Mkdir {
         path: PathBuf,
     },
+    Rmdir {
+        path: PathBuf,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -179,13 +182,17 @@ impl Trace {
                     }
                     continue;
                 }
+                9 => Change::Rmdir {
+                    path: text(r.data).into(),
+                },
                 op => panic!("an unknown record {op}"),
             };
             let target = match &change {
                 Change::Write { file, .. } | Change::Truncate { file, .. } => Target::File(*file),
-                Change::Create { path, .. } | Change::Unlink { path } | Change::Mkdir { path } => {
-                    Target::Folder(parent(path))
-                }
+                Change::Create { path, .. }
+                | Change::Unlink { path }
+                | Change::Mkdir { path }
+                | Change::Rmdir { path } => Target::Folder(parent(path)),
                 Change::Rename { to, .. } => Target::Folder(parent(to)),
             };
             pending
@@ -208,6 +215,12 @@ impl Trace {
             .map(|(_, line)| line.as_str())
     }
 
+    /// When this was said.
+    pub fn when(&self, line: &str) -> Option<u64> {
+        let mut said = self.said.iter();
+        said.find(|(_, said)| said == line).map(|(tick, _)| *tick)
+    }
+
     /// The changes made by then that a power cut may take back.
     pub fn unsafe_at(&self, tick: u64) -> Vec<usize> {
         let made = self.made.partition_point(|m| *m <= tick);
@@ -218,8 +231,8 @@ impl Trace {
     /// unsynced change, to `to`, which stands for the root.
     pub fn image(&self, tick: u64, left: impl Fn(usize) -> Left, to: &Path) {
         let mut files: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        let mut names: BTreeMap<&Path, usize> = BTreeMap::new();
-        let mut folders = BTreeSet::from([self.root.as_path()]);
+        let mut names: BTreeMap<PathBuf, usize> = BTreeMap::new();
+        let mut folders = BTreeSet::from([self.root.clone()]);
         let made = self.made.partition_point(|m| *m <= tick);
         for n in 0..made {
             let left = if self.safe[n] <= tick {
@@ -235,7 +248,7 @@ impl Trace {
             match &self.changes[n] {
                 Change::Create { file, path } => {
                     files.entry(*file).or_default();
-                    names.insert(path, *file);
+                    names.insert(path.clone(), *file);
                 }
                 Change::Write { file, at, data } => {
                     let bytes = files.entry(*file).or_default();
@@ -255,15 +268,32 @@ impl Trace {
                 Change::Truncate { file, len } => files.entry(*file).or_default().resize(*len, 0),
                 Change::Rename { from, to } => {
                     // A file whose creation did not last has no name to take.
-                    if let Some(file) = names.remove(from.as_path()) {
-                        names.insert(to, file);
+                    if let Some(file) = names.remove(from) {
+                        names.insert(to.clone(), file);
+                    } else if folders.contains(from) {
+                        let moved = |path: &PathBuf| {
+                            let inside = path.strip_prefix(from).ok()?;
+                            // Joined with nothing a path ends in a slash.
+                            Some(to.join(inside).components().collect::<PathBuf>())
+                        };
+                        folders = folders
+                            .iter()
+                            .map(|p| moved(p).unwrap_or_else(|| p.clone()))
+                            .collect();
+                        names = names
+                            .iter()
+                            .map(|(p, file)| (moved(p).unwrap_or_else(|| p.clone()), *file))
+                            .collect();
                     }
                 }
                 Change::Unlink { path } => {
-                    names.remove(path.as_path());
+                    names.remove(path);
                 }
                 Change::Mkdir { path } => {
-                    folders.insert(path);
+                    folders.insert(path.clone());
+                }
+                Change::Rmdir { path } => {
+                    folders.remove(path);
                 }
             }
         }

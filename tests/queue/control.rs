@@ -2,20 +2,17 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use jiff::Timestamp;
-use serde_json::json;
-use tokio::sync::Semaphore;
 use tradewind::{
     base::{Clock, Span},
     config,
-    queue::{JobFilter, Many, Outcome, Queue, Recurring, Schedule},
-    store::{Batch, Cursor, Due, Job, JobId, JobOp, JobState, NewJob, Precondition},
+    queue::{JobFilter, Many, Outcome, Queue},
+    store::{Batch, JobState},
 };
 
 use super::gate::Gate;

@@ -2,20 +2,18 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use jiff::Timestamp;
-use serde_json::json;
 use tokio::sync::Semaphore;
 use tradewind::{
     base::{Clock, Span},
-    config,
-    queue::{JobFilter, Many, Outcome, Queue, Recurring, Schedule},
-    store::{Batch, Cursor, Due, Job, JobId, JobOp, JobState, NewJob, Precondition},
+    queue::Outcome,
+    store::{Batch, Job, JobOp, JobState},
 };
 
 use super::support::{House, does, enqueue, spec, until};

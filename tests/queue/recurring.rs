@@ -3,22 +3,19 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use jiff::Timestamp;
-use serde_json::json;
-use tokio::sync::Semaphore;
 use tradewind::{
-    base::{Clock, Span},
-    config,
-    queue::{JobFilter, Many, Outcome, Queue, Recurring, Schedule},
-    store::{Batch, Cursor, Due, Job, JobId, JobOp, JobState, NewJob, Precondition},
+    base::Clock,
+    queue::{Outcome, Queue, Recurring, Schedule},
+    store::{Batch, Due, Job},
 };
 
-use super::support::{House, does, enqueue, spec, until};
+use super::support::{House, does, spec, until};
 
 #[tokio::test]
 async fn a_recurring_job_comes_once_a_tick_and_once_for_all_missed_ones() {

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -12,10 +12,9 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tradewind::{
-    base::{Clock, Span},
-    config,
-    queue::{JobFilter, Many, Outcome, Queue, Recurring, Schedule},
-    store::{Batch, Cursor, Due, Job, JobId, JobOp, JobState, NewJob, Precondition},
+    base::Clock,
+    queue::{Outcome, Queue},
+    store::{Batch, Cursor, Due, JobOp, JobState, Precondition},
 };
 
 use super::support::{House, does, enqueue, spec, until};

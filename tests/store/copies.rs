@@ -36,10 +36,8 @@ async fn a_backup_of_a_running_store_is_whole_and_restores_as_a_new_epoch() {
         (0, 5, 2)
     );
     let restored = back.open();
-    assert_eq!(
-        (restored.id(), restored.epoch()),
-        (store.id(), store.epoch() + 1)
-    );
+    assert_eq!(restored.id(), store.id());
+    assert!(restored.epoch() > store.epoch());
     // The orphaned lease was the last attempt of its job in both.
     let after: Vec<Job> = restored.jobs(None, None, None, 99).await.unwrap();
     let plain = |jobs: &[Job]| -> Vec<_> {

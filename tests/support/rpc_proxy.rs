@@ -48,6 +48,12 @@ pub enum Fault {
     NoReceipts,
     /// No logs, ever.
     LeavesLogsOut,
+    /// Limits us, but only where logs are asked for.
+    LogsLimited,
+    /// Never answers where logs are asked for.
+    LogsHung,
+    /// From this block on, other blocks than the others have.
+    OtherBranch(u64),
     /// `eth_getLogs` over more blocks than this is refused.
     TooManyResults(u64),
     /// Transactions: rejected; taken and answered with an error; taken and not answered; in turn with taken.
@@ -177,6 +183,7 @@ async fn answer(State(shared): State<Shared>, body: Bytes) -> Response {
         Value::Array(calls) => (true, calls),
         call => (false, vec![call]),
     };
+    let logs_asked = calls.iter().any(|c| c["method"] == "eth_getLogs");
     let mut passed = Vec::new();
     let mut made = BTreeMap::new();
     for mut call in calls {
@@ -201,6 +208,9 @@ async fn answer(State(shared): State<Shared>, body: Bytes) -> Response {
                 return cut();
             }
         }
+    }
+    if fault == Fault::LogsHung && logs_asked {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
     }
     let mut answers = if passed.is_empty() {
         Vec::new()
@@ -278,6 +288,16 @@ async fn before(shared: &Shared, fault: &Fault, method: &str, call: &mut Value) 
         }})),
         (Fault::NoReceipts, "eth_getTransactionReceipt") => Before::Say(json!({"result": null})),
         (Fault::LeavesLogsOut, "eth_getLogs") => Before::Say(json!({"result": []})),
+        (Fault::LogsLimited, "eth_getLogs") => Before::Say(error(429, "too many requests")),
+        (Fault::OtherBranch(from), "eth_getBlockByNumber") => {
+            let mut answer = forward(shared, &json!([call])).await.unwrap_or_default()[0].take();
+            let block = &mut answer["result"];
+            if block.is_object() && number(&block["number"]) >= *from {
+                let other = block["hash"].as_str().unwrap_or_default().get(10..);
+                block["hash"] = json!(format!("0xbad0bad0{}", other.unwrap_or_default()));
+            }
+            Before::Say(answer)
+        }
         (Fault::TooManyResults(most), "eth_getLogs") => {
             let at = |key: &str| number(&call["params"][0][key]);
             if at("toBlock") + 1 - at("fromBlock") > *most {

@@ -4,23 +4,24 @@ use serde_json::json;
 
 use super::{
     EffectsError, Parts, Reader,
+    views::View,
     walk::{Step, Walk},
 };
-use crate::{
-    chain::{ChainError, Head, MarketLog},
-    store::{Batch, Record},
-};
+use crate::{chain::ChainError, store::Batch};
 
 impl Walk {
     /// Where the follower stands is no longer part of the chain, or the endpoint does not know it.
     pub(super) async fn walk_back(
         &mut self,
         parts: &Parts,
-        head: Head,
+        lead: &View,
     ) -> Result<Step, EffectsError> {
         self.ahead = None;
+        let head = lead.head;
         let marks = self.trail.marks().to_vec();
-        let now = self.headers(parts, marks.iter().map(|m| m.number)).await?;
+        let now = self
+            .headers(parts, lead.endpoint, marks.iter().map(|m| m.number))
+            .await?;
         let replaced = marks
             .iter()
             .any(|m| now.get(&m.number).is_some_and(|b| b.hash != m.hash));
@@ -44,18 +45,9 @@ impl Walk {
                 .min(head.number),
             (None, None) => self.next,
         };
-        let undone: Vec<MarketLog> = self
-            .recent
-            .iter()
-            .filter(|l| l.block >= next)
-            .cloned()
-            .collect();
+        let undone = self.taken_in_from(next);
         tracing::warn!(from, to, logs = undone.len(), "the chain was reorganised");
-        let reader = Reader {
-            parts,
-            must_exist: false,
-            read: Default::default(),
-        };
+        let reader = Reader::lenient(parts);
         let mut batch = if ancestor.is_none() {
             parts.effects.rewound(next, &undone, &reader).await?
         } else if undone.is_empty() {
@@ -63,12 +55,9 @@ impl Walk {
         } else {
             parts.effects.reverted(&undone, &reader).await?
         };
-        for log in &undone {
-            batch.delete::<MarketLog>(&log.key());
-        }
         batch.event(
             "chain.reverted",
-            parts.contracts.chain_id().to_string(),
+            parts.chain(),
             json!({
                 "from": from,
                 "back_to": to,
@@ -82,11 +71,9 @@ impl Walk {
                 })).collect::<Vec<_>>(),
             }),
         );
-        let mut trail = self.trail.clone();
-        trail.cut(ancestor.map(|m| m.number));
-        if self.commit(parts, batch, next, trail, head.time).await? {
-            self.recent.retain(|l| l.block < next);
-        }
+        self.go_back(parts, batch, &undone, (next, to), head.time)
+            .await?;
+        self.heads.shortened(head);
         Ok(Step::More)
     }
 }

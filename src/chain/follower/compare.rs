@@ -2,7 +2,8 @@
 //!
 //! What either of them has is taken in, once the leading endpoint confirms the block it is said to be in.
 //! Who left something out is named (`rpc host logs` in the health register) until a range with logs agrees
-//! again, and in the event `chain.disagreement`. A single endpoint that leaves logs out cannot be noticed.
+//! again, and in the event `chain.disagreement`. A range read while there was no witness is compared once there
+//! is one (see `again`). A single endpoint that leaves logs out cannot be noticed.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,6 @@ use serde_json::{Value, json};
 use super::{
     EffectsError, Parts,
     range::asked_for_too_much,
-    views::Views,
     walk::{Walk, read_block},
 };
 use crate::chain::{ChainError, Head, rpc::Told};
@@ -28,24 +28,29 @@ const SMALL: u64 = 16;
 pub(super) struct Compared {
     pub logs: Vec<Log>,
     pub event: Option<Value>,
+    /// Two endpoints were heard. `false`: this must be compared later, if there are two.
+    pub witnessed: bool,
 }
 
 impl Walk {
-    /// Merges what the witness says into `logs`, which the leading endpoint said of `from..=end`.
+    /// Merges what the witness says into `logs`, which the endpoint `lead` said of `from..=end`.
     pub(super) async fn compare(
         &mut self,
         parts: &Parts,
-        views: &Views,
-        said: Option<Told>,
+        (lead, said): (usize, Option<Told>),
         logs: Vec<Log>,
         (from, end): (u64, &Head),
     ) -> Result<Compared, EffectsError> {
-        let alone = |logs| Compared { logs, event: None };
+        let alone = |logs| Compared {
+            logs,
+            event: None,
+            witnessed: false,
+        };
         let Some(said) = said else {
             return Ok(alone(logs));
         };
         let rpc = parts.contracts.rpc();
-        let (lead, witness) = (views.lead.endpoint, said.endpoint);
+        let witness = said.endpoint;
         let mut answers = said.answers.into_iter();
         let theirs = match answers
             .next()
@@ -81,7 +86,16 @@ impl Walk {
             }
             let reason = format!("is on another branch at block {}", end.number);
             rpc.doubt(witness, &reason);
-            return Ok(alone(logs));
+            return Ok(Compared {
+                event: Some(json!({
+                    "block": end.number,
+                    "branches": [
+                        {"endpoint": rpc.name(lead), "hash": end.hash},
+                        {"endpoint": rpc.name(witness), "hash": their_end},
+                    ],
+                })),
+                ..alone(logs)
+            });
         }
         self.disagreements = 0;
 
@@ -96,14 +110,17 @@ impl Walk {
         if ours == others {
             if !ours.is_empty() {
                 for endpoint in [lead, witness] {
-                    rpc.register().clear(&logs_of(rpc.name(endpoint)));
+                    rpc.register().clear(&logs_trouble(rpc.name(endpoint)));
                 }
             }
-            return Ok(alone(logs));
+            return Ok(Compared {
+                witnessed: true,
+                ..alone(logs)
+            });
         }
         // Only what stands in a block of this branch is believed.
         let extra: BTreeSet<u64> = others.difference(&ours).map(|(block, ..)| *block).collect();
-        let headers = self.headers(parts, extra.into_iter()).await?;
+        let headers = self.headers(parts, lead, extra.into_iter()).await?;
         let mut all = logs;
         let mut found = 0;
         for log in theirs {
@@ -123,7 +140,7 @@ impl Walk {
                     end.number,
                     rpc.name(other)
                 );
-                rpc.register().degrade(&logs_of(rpc.name(who)), reason);
+                rpc.degrade(&logs_trouble(rpc.name(who)), reason);
             }
         }
         let event = json!({
@@ -137,10 +154,11 @@ impl Walk {
         Ok(Compared {
             logs: all,
             event: (found + lost > 0).then_some(event),
+            witnessed: true,
         })
     }
 }
 
-fn logs_of(endpoint: &str) -> String {
+fn logs_trouble(endpoint: &str) -> String {
     format!("{endpoint} logs")
 }

@@ -11,9 +11,11 @@
 //! the next, and one that leaves logs out is noticed and named, since a second one is asked for the same.
 //! What it cannot notice: a single endpoint that leaves logs out.
 
+mod again;
 mod back;
 mod compare;
 mod fetch;
+mod heads;
 mod range;
 mod trail;
 mod views;
@@ -43,6 +45,13 @@ use walk::{Step, Walk};
 
 /// Name of the follower's cursor, whose head time releases jobs that are due by the chain's clock.
 pub const CURSOR: &str = "chain";
+
+/// The loop, and its trouble.
+const LOOP: &str = "follower";
+
+/// A look at the chain that takes longer is named, whatever it waits for: with the time between two looks,
+/// within 10 s of its cause.
+const SLOW: Duration = Duration::from_secs(6);
 
 /// Between attempts while something is wrong.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(300), Duration::from_secs(5));
@@ -152,7 +161,7 @@ impl Follower {
             suppliers: Mutex::default(),
             metrics: tasks.metrics.clone(),
         });
-        tasks.spawn("follower", Policy::default(), move |beat| {
+        tasks.spawn(LOOP, Policy::default(), move |beat| {
             let parts = parts.clone();
             async move {
                 run(&parts, &beat).await;
@@ -198,15 +207,55 @@ struct Parts {
     metrics: Metrics,
 }
 
+impl Parts {
+    /// The subject of the chain's events.
+    fn chain(&self) -> String {
+        self.contracts.chain_id().to_string()
+    }
+
+    /// Remembers whose deals these are.
+    fn remember(&self, deals: &HashMap<B256, Option<Deal>>) {
+        let mut known = self
+            .suppliers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if known.len() + deals.len() > SUPPLIERS_REMEMBERED {
+            known.clear();
+        }
+        known.extend(
+            deals
+                .iter()
+                .filter_map(|(id, deal)| Some((*id, deal.as_ref()?.offer.supplier_id))),
+        );
+    }
+
+    /// Whose deals these are, as far as it is remembered, and those of which it is not.
+    fn suppliers(&self, ids: &[B256]) -> (HashMap<B256, B256>, Vec<B256>) {
+        let known = self
+            .suppliers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut found = HashMap::with_capacity(ids.len());
+        let mut unknown = Vec::new();
+        for id in ids {
+            match known.get(id) {
+                Some(supplier) => {
+                    found.insert(*id, *supplier);
+                }
+                None => unknown.push(*id),
+            }
+        }
+        (found, unknown)
+    }
+}
+
 async fn run(parts: &Parts, beat: &Beat) {
     let mut walk: Option<Walk> = None;
     let mut failures = 0;
     while !beat.is_stopping() {
         beat.tick();
-        let round = beat.wait("the chain", round(parts, &mut walk, beat));
-        let result = tokio::select! {
-            result = round => result,
-            () = beat.stopped() => return,
+        let Some(result) = watched(parts, &mut walk, beat).await else {
+            return;
         };
         let pause = match result {
             Ok(step) => {
@@ -235,6 +284,26 @@ async fn run(parts: &Parts, beat: &Beat) {
     }
 }
 
+/// A round, named while it takes too long. `None`: the loop is to stop.
+async fn watched(
+    parts: &Parts,
+    walk: &mut Option<Walk>,
+    beat: &Beat,
+) -> Option<Result<Step, EffectsError>> {
+    let round = beat.wait("the chain", round(parts, walk, beat));
+    tokio::pin!(round);
+    loop {
+        tokio::select! {
+            result = &mut round => return Some(result),
+            () = beat.stopped() => return None,
+            () = tokio::time::sleep(SLOW) => {
+                let reason = format!("a look at the chain takes more than {SLOW:?}");
+                tell(parts, beat, None, Some(reason));
+            }
+        }
+    }
+}
+
 async fn round(parts: &Parts, slot: &mut Option<Walk>, beat: &Beat) -> Result<Step, EffectsError> {
     // Taken out while it works: a round that fails halfway starts again from what is stored.
     let mut walk = match slot.take() {
@@ -259,16 +328,16 @@ fn tell(parts: &Parts, beat: &Beat, walk: Option<&Walk>, trouble: Option<String>
         },
     };
     match &status.trouble {
-        Some(reason) => beat.register().degrade("follower", reason.as_str()),
+        Some(reason) => beat.register().degrade(LOOP, reason.as_str()),
         None if status.lag > parts.config.chunk => beat.register().degrade(
-            "follower",
+            LOOP,
             format!(
                 "catching up: block {} of {}",
                 status.cursor.unwrap_or_default(),
                 status.head.unwrap_or_default()
             ),
         ),
-        None => beat.register().clear("follower"),
+        None => beat.register().clear(LOOP),
     }
     parts.say.send_if_modified(|old| {
         let changed = *old != status;
@@ -298,21 +367,14 @@ struct Reader<'a> {
 /// Bounds the memory of whose deal is whose; beyond it, it starts anew.
 const SUPPLIERS_REMEMBERED: usize = 200_000;
 
-impl Reader<'_> {
-    fn remember(&self, deals: &HashMap<B256, Option<Deal>>) {
-        let mut known = self
-            .parts
-            .suppliers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if known.len() + deals.len() > SUPPLIERS_REMEMBERED {
-            known.clear();
+impl<'a> Reader<'a> {
+    /// For logs that may be of no branch any more.
+    fn lenient(parts: &'a Parts) -> Self {
+        Self {
+            parts,
+            must_exist: false,
+            read: Mutex::default(),
         }
-        known.extend(
-            deals
-                .iter()
-                .filter_map(|(id, deal)| Some((*id, deal.as_ref()?.offer.supplier_id))),
-        );
     }
 }
 
@@ -343,7 +405,7 @@ impl DealReader for Reader<'_> {
                 "a log tells of deal {id}, which the market does not know"
             )));
         }
-        self.remember(&deals);
+        self.parts.remember(&deals);
         self.read
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -353,24 +415,7 @@ impl DealReader for Reader<'_> {
     }
 
     async fn suppliers(&self, ids: &[B256]) -> Result<HashMap<B256, B256>, ChainError> {
-        let (mut found, unknown) = {
-            let known = self
-                .parts
-                .suppliers
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let mut found = HashMap::with_capacity(ids.len());
-            let mut unknown = Vec::new();
-            for id in ids {
-                match known.get(id) {
-                    Some(supplier) => {
-                        found.insert(*id, *supplier);
-                    }
-                    None => unknown.push(*id),
-                }
-            }
-            (found, unknown)
-        };
+        let (mut found, unknown) = self.parts.suppliers(ids);
         let deals = self.deals(&unknown).await?;
         found.extend(
             deals

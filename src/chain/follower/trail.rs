@@ -31,6 +31,12 @@ impl Trail {
         self.0.last().copied()
     }
 
+    /// The newest mark below this block.
+    pub fn below(&self, block: u64) -> Option<Mark> {
+        let end = self.0.partition_point(|m| m.number < block);
+        self.0[..end].last().copied()
+    }
+
     /// Adds marks above what is there, and forgets those more than `horizon` below the newest, except the
     /// newest itself.
     pub fn extend(&mut self, marks: impl IntoIterator<Item = Mark>, horizon: u64) {
@@ -90,6 +96,8 @@ mod tests {
             assert_eq!(trail.ancestor(now), Some(mark(6, 0)), "top {top}");
         }
         assert_eq!(trail.ancestor(|_| None), None);
+        assert_eq!(trail.below(5), Some(mark(4, 0)));
+        assert_eq!(trail.below(1), None);
         trail.cut(Some(6));
         assert_eq!(trail.last(), Some(mark(6, 0)));
         trail.cut(None);

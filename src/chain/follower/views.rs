@@ -1,14 +1,20 @@
 //! How the chain looks from each endpoint, and which of them to go by.
 //!
 //! With several endpoints the first healthy one leads; one that is too far behind, or lost the block the
-//! follower stands on, is doubted by name and the next one leads. A second one, on the same branch, is the
-//! witness: it is asked for the same logs (see `compare`).
+//! follower stands on, is doubted by name and the next one leads. Where they tell different blocks of that
+//! height, the branch that most are on is gone by, and of equal ones that which the follower stands on; the
+//! others are doubted by name. A second one, on the same branch, is the witness: it is asked for the same
+//! logs (see `compare`).
 
-use alloy::primitives::U64;
+use std::collections::BTreeMap;
+
+use alloy::primitives::{B256, U64};
+use futures::future::join_all;
 use serde_json::json;
 
 use super::{
     EffectsError, Parts,
+    fetch::logs_of,
     trail::Mark,
     walk::{block_at, hex, read_block},
 };
@@ -26,10 +32,12 @@ pub(super) struct View {
 }
 
 /// Who leads, and who can be asked for the same.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Views {
     pub lead: View,
     pub witness: Option<View>,
+    /// Those on another branch at the height the follower stands on.
+    pub strays: Vec<View>,
 }
 
 impl Views {
@@ -61,6 +69,9 @@ pub(super) async fn look(parts: &Parts, standing: Option<Mark>) -> Result<Views,
             }
         }
     }
+    if let Some(e) = leave_unproven(parts, &mut views, standing).await {
+        last = Some(e);
+    }
     let best = views
         .iter()
         .map(|v| v.head.number)
@@ -80,6 +91,17 @@ pub(super) async fn look(parts: &Parts, standing: Option<Mark>) -> Result<Views,
         rpc.doubt(view.endpoint, &reason);
         false
     });
+    let branch = branch_of_most(&views, standing);
+    let (views, strays): (Vec<View>, Vec<View>) = views
+        .into_iter()
+        .partition(|v| v.here.map(|b| b.hash) == branch);
+    for stray in &strays {
+        let at = standing.map_or(stray.head.number, |m| m.number);
+        rpc.doubt(
+            stray.endpoint,
+            &format!("is on another branch than the others at block {at}"),
+        );
+    }
     for view in &views {
         rpc.trust(view.endpoint);
     }
@@ -88,11 +110,57 @@ pub(super) async fn look(parts: &Parts, standing: Option<Mark>) -> Result<Views,
         let nothing = || ChainError::Unexpected("no endpoint tells where the chain is".to_owned());
         return Err(last.unwrap_or_else(nothing).into());
     };
-    let same = |v: &View| v.here.map(|b| b.hash) == lead.here.map(|b| b.hash);
     Ok(Views {
         lead,
-        witness: views.find(same),
+        witness: views.next(),
+        strays,
     })
+}
+
+/// The block at the standing height that most endpoints tell; of equally many, the one stood on, else the
+/// first.
+fn branch_of_most(views: &[View], standing: Option<Mark>) -> Option<B256> {
+    let mut votes: BTreeMap<Option<B256>, usize> = BTreeMap::new();
+    for view in views {
+        *votes.entry(view.here.map(|b| b.hash)).or_default() += 1;
+    }
+    let most = votes.values().max().copied().unwrap_or_default();
+    let chosen = |hash: &Option<B256>| votes.get(hash) == Some(&most);
+    let ours = standing.map(|m| m.hash);
+    if ours.is_some() && chosen(&ours) {
+        return ours;
+    }
+    let mut told = views.iter().map(|v| v.here.map(|b| b.hash));
+    told.find(chosen).flatten()
+}
+
+/// Leaves out those that failed at their work, unless a small piece of it succeeds now. The error of the last one
+/// left out.
+async fn leave_unproven(
+    parts: &Parts,
+    views: &mut Vec<View>,
+    standing: Option<Mark>,
+) -> Option<ChainError> {
+    let rpc = parts.contracts.rpc();
+    let alone = views.iter().all(|v| rpc.owes(v.endpoint));
+    let proofs = views.iter().filter(|v| rpc.owes(v.endpoint)).map(|view| {
+        let at = standing.map_or(view.head.number, |m| m.number.min(view.head.number));
+        let question = logs_of(parts, at, at);
+        async move {
+            (
+                view.endpoint,
+                rpc.prove(view.endpoint, &question, alone).await,
+            )
+        }
+    });
+    let mut last = None;
+    for (endpoint, proof) in join_all(proofs).await {
+        if let Err(e) = proof {
+            views.retain(|v| v.endpoint != endpoint);
+            last = Some(e);
+        }
+    }
+    last
 }
 
 fn read(told: Told, chain_id: u64) -> Result<View, ChainError> {
@@ -111,4 +179,47 @@ fn read(told: Told, chain_id: u64) -> Result<View, ChainError> {
         head,
         here: read_block(answers.next())?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(endpoint: usize, branch: u8) -> View {
+        let head = Head {
+            number: 9,
+            hash: B256::repeat_byte(branch),
+            time: 0,
+            base_fee: None,
+        };
+        View {
+            endpoint,
+            head,
+            here: (branch > 0).then_some(head),
+        }
+    }
+
+    #[test]
+    fn the_branch_of_most_is_gone_by_and_of_equal_ones_ours() {
+        let standing = Some(Mark {
+            number: 9,
+            hash: B256::repeat_byte(1),
+        });
+        for (branches, want) in [
+            (&[1, 1][..], 1),
+            (&[2, 1], 1),
+            (&[1, 2], 1),
+            (&[2, 2, 1], 2),
+            (&[1, 2, 2], 2),
+            (&[2, 3], 2),
+            (&[2], 2),
+            (&[0, 2, 2], 2),
+        ] {
+            let views: Vec<View> = branches.iter().map(|b| view(0, *b)).collect();
+            let want = Some(B256::repeat_byte(want));
+            assert_eq!(branch_of_most(&views, standing), want, "{branches:?}");
+        }
+        assert_eq!(branch_of_most(&[view(0, 0)], standing), None);
+        assert_eq!(branch_of_most(&[view(0, 0), view(1, 0)], None), None);
+    }
 }

@@ -12,6 +12,8 @@ use crate::{
     telemetry::{Beat, Policy, Tasks},
 };
 
+const LOOP: &str = "follower wake-up";
+
 const RECONNECT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// A websocket silent for this long is asked something; with the time it has to answer, a dead one is named
@@ -23,7 +25,7 @@ pub(super) fn start(url: String, timeout: Duration, wake: Arc<Notify>, tasks: &T
     install_crypto();
     let host = Url::parse(&url).map_or_else(|_| "?".to_owned(), |u| rpc::host(&u));
     let name = format!("ws {host}");
-    tasks.spawn("follower wake-up", Policy::default(), move |beat| {
+    tasks.spawn(LOOP, Policy::default(), move |beat| {
         let (url, name, wake) = (url.clone(), name.clone(), wake.clone());
         async move {
             let mut failures = 0;
@@ -32,7 +34,7 @@ pub(super) fn start(url: String, timeout: Duration, wake: Arc<Notify>, tasks: &T
                     end = listen(&url, timeout, &wake, &beat, &name) => end,
                     () = beat.stopped() => break,
                 };
-                beat.register().degrade(&name, reason);
+                beat.register().degrade_for(LOOP, &name, reason);
                 failures = if connected { 0 } else { failures + 1 };
                 let pause = async {
                     tokio::select! {

@@ -1,8 +1,8 @@
 //! One step of the follower: look, go back if the chain changed under it, or take in the next range.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -16,14 +16,17 @@ use tokio::time::Instant;
 
 use super::{
     CURSOR, EffectsError, FollowerStatus, Parts, Reader,
+    again::Unwitnessed,
     compare::Compared,
     fetch::{Fetched, Wanted},
+    heads::Heads,
     range::{Range, asked_for_too_much},
     trail::{Mark, Trail},
-    views::{Views, look},
+    views::{View, Views, look},
 };
 use crate::{
     chain::{ChainError, Head, MarketLog, contracts::Block, log, rpc::Question},
+    market::Deal,
     store::{Batch, CommitError, Cursor, Precondition, Query, Record, StoreError, fetch_all},
     telemetry::Beat,
 };
@@ -55,6 +58,11 @@ struct Detail {
     /// The next block to take in.
     next: u64,
     trail: Trail,
+    #[serde(default)]
+    unwitnessed: Unwitnessed,
+    /// The configured first block when this was written.
+    #[serde(default)]
+    start_block: Option<u64>,
 }
 
 /// Where the follower stands: a copy of what is stored.
@@ -63,13 +71,18 @@ pub(super) struct Walk {
     pub(super) next: u64,
     /// The cursor's position as stored; `None` before the first commit.
     position: Option<u64>,
-    head_time: Option<u64>,
+    pub(super) head_time: Option<u64>,
     pub(super) trail: Trail,
     /// Logs within the horizon, in order.
     pub(super) recent: Vec<MarketLog>,
-    range: Range,
-    head: Option<Head>,
+    /// What no second endpoint was heard of yet.
+    pub(super) unwitnessed: Unwitnessed,
+    pub(super) range: Range,
+    pub(super) heads: Heads,
     confirmations: u64,
+    start_block: u64,
+    /// Endpoints on a branch of their own, of which the event was written.
+    strays: BTreeSet<usize>,
     /// How the chain looked when a head far off was seen; kept on the way there.
     views: Option<(Instant, Views)>,
     /// The next range, asked for in advance.
@@ -88,9 +101,12 @@ impl Walk {
             head_time: None,
             trail: Trail::default(),
             recent: Vec::new(),
+            unwitnessed: Unwitnessed::default(),
             range: Range::new(config.chunk),
-            head: None,
+            heads: Heads::new(),
             confirmations: config.confirmations,
+            start_block: config.start_block,
+            strays: BTreeSet::new(),
             views: None,
             ahead: None,
             disagreements: 0,
@@ -102,6 +118,15 @@ impl Walk {
                     key: CURSOR.to_owned(),
                     reason: e.to_string(),
                 })?;
+            if detail.start_block.is_some_and(|s| s != config.start_block) {
+                tracing::warn!(
+                    start_block = config.start_block,
+                    next = detail.next,
+                    "`chain.start_block` was changed, which has no effect any more: the place on the chain is \
+                     stored, and read on from"
+                );
+            }
+            walk.unwitnessed = detail.unwitnessed;
             walk.next = detail.next;
             walk.position = Some(cursor.position);
             walk.head_time = cursor.head_time;
@@ -114,13 +139,12 @@ impl Walk {
     }
 
     pub fn status(&self, trouble: Option<String>) -> FollowerStatus {
-        let target = self
-            .head
-            .map(|h| h.number.saturating_sub(self.confirmations));
+        let head = self.heads.last();
+        let target = head.map(|h| h.number.saturating_sub(self.confirmations));
         FollowerStatus {
             cursor: self.next.checked_sub(1),
-            head: self.head.map(|h| h.number),
-            head_time: self.head.map(|h| h.time),
+            head: head.map(|h| h.number),
+            head_time: head.map(|h| h.time),
             lag: target.map_or(0, |t| (t + 1).saturating_sub(self.next)),
             trouble,
         }
@@ -135,37 +159,83 @@ impl Walk {
             _ => {
                 let looked = Instant::now();
                 let views = look(parts, standing).await?;
-                let (head, here) = (views.lead.head, views.lead.here);
-                self.head = Some(head);
+                self.heads.see(parts, views.lead.head);
+                self.tell_strays(parts, &views).await?;
                 if let Some(mark) = standing
-                    && here.map(|b| b.hash) != Some(mark.hash)
+                    && views.lead.here.map(|b| b.hash) != Some(mark.hash)
                 {
-                    return self.walk_back(parts, head).await;
+                    return self.walk_back(parts, &views.lead).await;
                 }
                 (looked, views)
             }
         };
         let head = views.lead.head;
+        let again = self.look_again(parts, &views).await;
+        match self.or_smaller(again)? {
+            Some(false) => {}
+            Some(true) | None => return Ok(Step::More),
+        }
         let Some(target) = views
             .height()
             .checked_sub(parts.config.confirmations)
             .filter(|t| *t >= self.next)
         else {
+            if let Some(reason) = self.heads.went_back(parts.config.max_lag, Instant::now()) {
+                return Err(ChainError::Behind(reason).into());
+            }
             return self.note_time(parts, head).await;
         };
         let to = target.min(self.next.saturating_add(self.range.blocks() - 1));
-        let step = match self.take_in(parts, beat, &views, (to, target)).await {
-            Err(EffectsError::Chain(e)) if asked_for_too_much(&e) && self.range.refused() => {
-                tracing::info!(blocks = self.range.blocks(), reason = %e, "asking for fewer blocks");
-                return Ok(Step::More);
-            }
-            other => other?,
+        let taken = self.take_in(parts, beat, &views, (to, target)).await;
+        let Some(step) = self.or_smaller(taken)? else {
+            return Ok(Step::More);
         };
         if step == Step::Done && to < target {
             self.views = Some((looked, views));
             return Ok(Step::More);
         }
         Ok(step)
+    }
+
+    /// `None`: the endpoint refused so many blocks, and is asked for fewer next. One that gave no answer is asked for
+    /// fewer too, but that is trouble all the same.
+    fn or_smaller<T>(
+        &mut self,
+        result: Result<T, EffectsError>,
+    ) -> Result<Option<T>, EffectsError> {
+        match result {
+            Err(EffectsError::Chain(e)) if asked_for_too_much(&e) && self.range.refused() => {
+                tracing::info!(blocks = self.range.blocks(), reason = %e, "asking for fewer blocks");
+                match e {
+                    ChainError::Refused(_) => Ok(None),
+                    other => Err(other.into()),
+                }
+            }
+            other => other.map(Some),
+        }
+    }
+
+    /// An event for every endpoint that is found on another branch, once until it comes back.
+    async fn tell_strays(&mut self, parts: &Parts, views: &Views) -> Result<(), EffectsError> {
+        let rpc = parts.contracts.rpc();
+        for back in [Some(views.lead), views.witness].into_iter().flatten() {
+            self.strays.remove(&back.endpoint);
+        }
+        let here =
+            |v: &View| json!({"endpoint": rpc.name(v.endpoint), "hash": v.here.map(|b| b.hash)});
+        for stray in &views.strays {
+            if !self.strays.insert(stray.endpoint) {
+                continue;
+            }
+            let mut batch = Batch::new();
+            let data = json!({
+                "block": self.trail.last().map(|m| m.number),
+                "branches": [here(&views.lead), here(stray)],
+            });
+            batch.event("chain.disagreement", parts.chain(), data);
+            parts.store.commit(batch).await?;
+        }
+        Ok(())
     }
 
     /// No new block to take in; a head that moved on still releases jobs that are due by its time.
@@ -198,10 +268,12 @@ impl Walk {
             _ => wanted.fetch(parts, views).await,
         };
         let Fetched {
+            by,
             logs,
             end,
             here,
             witnessed,
+            deals,
         } = fetched?;
         self.range.accepted();
         beat.tick();
@@ -213,14 +285,18 @@ impl Walk {
             // The chain changed between two questions: look again.
             return Ok(Step::More);
         }
-        let Compared { logs, event } = self
-            .compare(parts, views, witnessed, logs, (from, &end))
+        let Compared {
+            logs,
+            event,
+            witnessed,
+        } = self
+            .compare(parts, (by, witnessed), logs, (from, &end))
             .await?;
-        let Some(logs) = self.read_logs(parts, logs, from, &end).await? else {
+        let Some(logs) = self.read_logs(parts, by, logs, from, &end).await? else {
             return Ok(Step::More);
         };
 
-        // The next range is asked for while this one is worked on and committed.
+        // The next range is asked for while this one is worked on and committed, and its deals with it.
         let after = Wanted {
             from: to + 1,
             to: target.min(to.saturating_add(self.range.blocks())),
@@ -230,14 +306,22 @@ impl Walk {
             }),
         };
         let ahead = async {
-            match to < target {
-                true => Some((after, after.fetch(parts, views).await)),
-                false => None,
+            if to >= target {
+                return None;
             }
+            let mut fetched = after.fetch(parts, views).await;
+            if let Ok(fetched) = &mut fetched {
+                fetched.read_deals(parts).await;
+            }
+            Some((after, fetched))
         };
         let floor = to.saturating_sub(parts.config.horizon);
+        if !witnessed && parts.config.rpc.len() > 1 {
+            self.unwitnessed.add(from.max(floor), to);
+            self.unwitnessed.forget_below(floor);
+        }
         let (committed, ahead) = tokio::join!(
-            self.settle(parts, beat, (&logs, event), (&head, &end)),
+            self.settle(parts, beat, (&logs, event), deals, (&head, &end)),
             ahead
         );
         if !committed? {
@@ -262,21 +346,21 @@ impl Walk {
         parts: &Parts,
         beat: &Beat,
         (logs, event): (&[MarketLog], Option<Value>),
+        deals: HashMap<B256, Option<Deal>>,
         (head, end): (&Head, &Head),
     ) -> Result<bool, EffectsError> {
         let mut batch = if logs.is_empty() {
             Batch::new()
         } else {
             let reader = Reader {
-                parts,
                 must_exist: true,
-                read: Default::default(),
+                read: Mutex::new(deals),
+                ..Reader::lenient(parts)
             };
             parts.effects.effects(logs, &reader).await?
         };
         if let Some(event) = event {
-            let chain = parts.contracts.chain_id().to_string();
-            batch.event("chain.disagreement", chain, event);
+            batch.event("chain.disagreement", parts.chain(), event);
         }
         beat.tick();
         let to = end.number;
@@ -305,9 +389,10 @@ impl Walk {
     }
 
     /// Reads logs, with the time of their blocks. `None`: the chain changed meanwhile.
-    async fn read_logs(
+    pub(super) async fn read_logs(
         &self,
         parts: &Parts,
+        by: usize,
         logs: Vec<Log>,
         from: u64,
         end: &Head,
@@ -357,7 +442,7 @@ impl Walk {
         out.sort_by_key(MarketLog::place);
         out.dedup_by_key(|l| l.place());
         if !untimed.is_empty() {
-            let headers = self.headers(parts, untimed.iter().copied()).await?;
+            let headers = self.headers(parts, by, untimed.iter().copied()).await?;
             for log in out.iter_mut().filter(|l| untimed.contains(&l.block)) {
                 match headers.get(&log.block) {
                     Some(header) if header.hash == log.block_hash => log.block_time = header.time,
@@ -368,14 +453,25 @@ impl Walk {
         Ok(Some(out))
     }
 
+    /// Blocks as this endpoint has them.
     pub(super) async fn headers(
         &self,
         parts: &Parts,
+        endpoint: usize,
         numbers: impl Iterator<Item = u64>,
     ) -> Result<BTreeMap<u64, Head>, EffectsError> {
         let questions: Vec<_> = numbers.map(|n| block_at(hex(n))).collect();
         let mut headers = BTreeMap::new();
-        for answer in parts.contracts.rpc().batch(&questions).await? {
+        if questions.is_empty() {
+            return Ok(headers);
+        }
+        for answer in parts
+            .contracts
+            .rpc()
+            .work(endpoint, &questions)
+            .await?
+            .answers
+        {
             if let Some(head) = read_block(Some(answer))? {
                 headers.insert(head.number, head);
             }
@@ -394,7 +490,12 @@ impl Walk {
         head_time: u64,
     ) -> Result<bool, EffectsError> {
         let position = next.saturating_sub(1);
-        let detail = Detail { next, trail };
+        let detail = Detail {
+            next,
+            trail,
+            unwitnessed: self.unwitnessed.clone(),
+            start_block: Some(self.start_block),
+        };
         batch.move_cursor(
             CURSOR,
             self.position,
@@ -413,9 +514,9 @@ impl Walk {
                 Ok(true)
             }
             Err(CommitError::Refused(Precondition::CursorAt { .. })) => {
-                let head = self.head;
+                let heads = std::mem::replace(&mut self.heads, Heads::new());
                 *self = Self::load(parts).await?;
-                self.head = head;
+                self.heads = heads;
                 Ok(false)
             }
             Err(error) => Err(error.into()),

@@ -36,6 +36,9 @@ const MAX_BATCH: usize = 100;
 /// Batches of one call to an endpoint that are under way at once.
 const AT_ONCE: usize = 4;
 
+/// The loop that the endpoints' troubles are shown with: whoever else asks them, it cannot do without.
+const SHOWN_WITH: &str = "follower";
+
 /// How long an unhealthy endpoint is skipped, growing with every failure in a row.
 const SKIP: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
@@ -86,7 +89,7 @@ struct Inner {
 }
 
 struct Endpoint {
-    /// `rpc host:port`: never the path, which may hold a key.
+    /// `rpc host:port`: never the path, which may hold a key. Of several there, the later ones are numbered.
     name: String,
     client: RpcClient,
     health: Mutex<Health>,
@@ -101,6 +104,8 @@ struct Health {
     /// It answers, but not what is so (it is behind, on a branch of its own). Asked last until it is
     /// trusted again; an answer alone does not clear it.
     doubted: bool,
+    /// It failed at real work. That it says where the chain is does not clear it; work does.
+    owing: bool,
 }
 
 impl Rpc {
@@ -111,19 +116,22 @@ impl Rpc {
             .connect_timeout(config.rpc_timeout.0)
             .build()
             .map_err(|e| ChainError::Config(format!("no HTTP client: {e}")))?;
-        let endpoints: Vec<Endpoint> = config
-            .rpc
-            .iter()
-            .map(|text| {
-                let url = Url::parse(text)
-                    .map_err(|e| ChainError::Config(format!("rpc `{text}` is not a URL: {e}")))?;
-                Ok(Endpoint {
-                    name: format!("rpc {}", host(&url)),
-                    client: RpcClient::new_http_with_client(http.clone(), url),
-                    health: Mutex::default(),
-                })
-            })
-            .collect::<Result<_, ChainError>>()?;
+        let mut endpoints: Vec<Endpoint> = Vec::with_capacity(config.rpc.len());
+        for text in &config.rpc {
+            let url = Url::parse(text)
+                .map_err(|e| ChainError::Config(format!("rpc `{text}` is not a URL: {e}")))?;
+            let plain = format!("rpc {}", host(&url));
+            let numbered = (2..).map(|n| format!("{plain} ({n})"));
+            let name = std::iter::once(plain.clone())
+                .chain(numbered)
+                .find(|name| endpoints.iter().all(|e| e.name != *name))
+                .unwrap_or(plain);
+            endpoints.push(Endpoint {
+                name,
+                client: RpcClient::new_http_with_client(http.clone(), url),
+                health: Mutex::default(),
+            });
+        }
         if endpoints.is_empty() {
             return Err(ChainError::Config("rpc names no endpoint".to_owned()));
         }
@@ -288,7 +296,7 @@ impl Rpc {
 
     fn healthy(&self, endpoint: &Endpoint) {
         let mut health = endpoint.health();
-        if health.doubted {
+        if health.doubted || health.owing {
             return;
         }
         health.failures = 0;
@@ -304,7 +312,14 @@ impl Rpc {
         // Whatever answers there next time may be another node.
         health.verified = false;
         drop(health);
-        self.0.register.degrade(&endpoint.name, reason);
+        self.degrade(&endpoint.name, reason);
+    }
+}
+
+impl Rpc {
+    /// Names trouble with an endpoint.
+    pub fn degrade(&self, name: &str, reason: impl Into<String>) {
+        self.0.register.degrade_for(SHOWN_WITH, name, reason);
     }
 }
 

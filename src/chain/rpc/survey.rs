@@ -23,53 +23,109 @@ pub(in crate::chain) struct Told {
 
 impl Rpc {
     /// The same questions to every endpoint that is not being skipped, side by side; answers in the
-    /// configured order. If none of them answers, those being skipped are tried, as [`Rpc::batch`] does.
+    /// configured order. If none of them answers, those being skipped are asked, side by side too, so that
+    /// it takes twice the time limit at most.
     ///
     /// An answer does not make an endpoint healthy yet: who asked judges it ([`Rpc::trust`], [`Rpc::doubt`]).
     pub async fn survey(&self, questions: &[Question]) -> Result<Vec<Told>, ChainError> {
-        let endpoints = &self.0.endpoints;
-        if endpoints.len() > 1 {
-            let now = Instant::now();
-            let candidates: Vec<(usize, bool)> = endpoints
-                .iter()
-                .enumerate()
-                .filter_map(|(n, e)| {
-                    let health = e.health();
-                    let due = health.skip_until.is_none_or(|t| t <= now);
-                    due.then_some((n, health.failures > 0))
-                })
-                .collect();
-            let some_healthy = candidates.iter().any(|(_, recovering)| !recovering);
-            let asked = candidates.into_iter().map(|(n, recovering)| async move {
-                let work = self.one(n, questions);
-                if !(recovering && some_healthy) {
-                    return work.await;
-                }
-                tokio::time::timeout(RECOVERING, work)
-                    .await
-                    .unwrap_or_else(|_| {
-                        self.unhealthy(&endpoints[n], &format!("no answer within {RECOVERING:?}"));
-                        None
-                    })
+        let now = Instant::now();
+        let all = self.0.endpoints.iter().enumerate().map(|(n, e)| {
+            let health = e.health();
+            (
+                n,
+                health.failures > 0,
+                health.skip_until.is_some_and(|t| t > now),
+            )
+        });
+        let (skipped, due): (Vec<_>, Vec<_>) = all.partition(|(.., skipped)| *skipped);
+        let mut last = None;
+        for group in [due, skipped] {
+            let some_healthy = group.iter().any(|(_, recovering, _)| !recovering);
+            let asked = group.into_iter().map(|(n, recovering, _)| {
+                let limit = (recovering && some_healthy).then_some(RECOVERING);
+                self.one_within(n, questions, limit)
             });
-            let told: Vec<Told> = join_all(asked).await.into_iter().flatten().collect();
+            let mut told = Vec::new();
+            for answer in join_all(asked).await {
+                match answer {
+                    Ok(one) => told.push(one),
+                    Err(e) => last = Some(e),
+                }
+            }
             if !told.is_empty() {
                 return Ok(told);
             }
         }
-        self.first(questions).await.map(|told| vec![told])
+        // There is at least one endpoint.
+        Err(last.unwrap_or_else(|| ChainError::Unexpected("no endpoint was asked".to_owned())))
     }
 
-    /// This endpoint alone; `None` when it has no answer, which is named.
-    pub async fn one(&self, endpoint: usize, questions: &[Question]) -> Option<Told> {
-        let asked = self.0.endpoints.get(endpoint)?;
-        match self.try_endpoint(asked, questions).await {
-            Ok(answers) => Some(Told { endpoint, answers }),
-            Err(reason) => {
+    /// This endpoint alone. That it has no answer is named.
+    pub async fn one(&self, endpoint: usize, questions: &[Question]) -> Result<Told, ChainError> {
+        self.one_within(endpoint, questions, None).await
+    }
+
+    async fn one_within(
+        &self,
+        endpoint: usize,
+        questions: &[Question],
+        limit: Option<Duration>,
+    ) -> Result<Told, ChainError> {
+        let asked = &self.0.endpoints[endpoint];
+        let work = self.try_endpoint(asked, questions);
+        let answers = match limit {
+            None => work.await,
+            Some(limit) => tokio::time::timeout(limit, work)
+                .await
+                .unwrap_or_else(|_| Err(format!("no answer within {limit:?}"))),
+        };
+        answers
+            .map(|answers| Told { endpoint, answers })
+            .map_err(|reason| {
                 self.unhealthy(asked, &reason);
-                None
-            }
+                ChainError::Unreachable {
+                    endpoint: asked.name.clone(),
+                    reason,
+                }
+            })
+    }
+
+    /// Questions that only this endpoint may answer, since the answer counts as its word. One that fails
+    /// here stays named until it does not, however well it answers a survey.
+    pub async fn work(&self, endpoint: usize, questions: &[Question]) -> Result<Told, ChainError> {
+        self.work_within(endpoint, questions, None).await
+    }
+
+    async fn work_within(
+        &self,
+        endpoint: usize,
+        questions: &[Question],
+        limit: Option<Duration>,
+    ) -> Result<Told, ChainError> {
+        let told = self.one_within(endpoint, questions, limit).await;
+        let asked = &self.0.endpoints[endpoint];
+        asked.health().owing = told.is_err();
+        if told.is_ok() {
+            self.healthy(asked);
         }
+        told
+    }
+
+    /// Whether it failed at its work and has not shown since that it can do it.
+    pub fn owes(&self, endpoint: usize) -> bool {
+        self.0.endpoints[endpoint].health().owing
+    }
+
+    /// A small piece of work for one that owes it; not waited for long if another one can do without it.
+    pub async fn prove(
+        &self,
+        endpoint: usize,
+        question: &Question,
+        alone: bool,
+    ) -> Result<(), ChainError> {
+        let limit = (!alone).then_some(RECOVERING);
+        let questions = std::slice::from_ref(question);
+        self.work_within(endpoint, questions, limit).await.map(drop)
     }
 
     /// What it said fits the others.

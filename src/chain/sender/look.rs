@@ -94,7 +94,7 @@ impl Inner {
         questions
             .extend(hashes.map(|hash| Question::new("eth_getTransactionReceipt", json!([hash]))));
         let told = self.contracts.rpc().one(place.endpoint, &questions).await;
-        let told = told.ok_or("the endpoint does not answer any more")?;
+        let told = told.map_err(|e| e.to_string())?;
         let mut answers = told.answers.into_iter();
         let (count, head) = read_newest(&mut answers)?;
         // It may be several machines behind one name, of which this one is behind and does not know the block.

@@ -9,7 +9,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    path::PathBuf,
     sync::{
         Arc,
         atomic::Ordering,
@@ -24,12 +23,13 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::{
     Opened, Shared,
     bytes::Writer as _,
+    compaction::Compaction,
+    cut::{Cuts, Kept},
     draft::{Died, Draft, Ground, Halt, Layer},
-    export,
     index::Index,
     keys,
     leases::Patience,
-    mark,
+    mark::Mark,
     open::Identity,
     read,
     retention::{Dropped, SWEEP, sweep},
@@ -43,7 +43,6 @@ use crate::{
     store::{
         Batch, CommitError, Committed, JobId, LeaseRequest, Leased, StoreError,
         blobs::{self, BlobWriter},
-        transfer::{TransferError, Writer},
     },
     telemetry::{Beat, Tasks},
 };
@@ -52,9 +51,6 @@ use crate::{
 const GROUP: usize = 2_048;
 /// The committer beats, sweeps and syncs what is unsynced at least so often.
 pub(super) const ROUND: Duration = Duration::from_millis(500);
-
-/// How often a quiet store marks how far it is.
-const MARK: Duration = Duration::from_secs(30);
 
 pub(super) enum Message {
     Commit {
@@ -67,9 +63,9 @@ pub(super) enum Message {
         reply: oneshot::Sender<Result<Leased, StoreError>>,
         _permit: OwnedSemaphorePermit,
     },
-    Export {
-        to: PathBuf,
-        reply: oneshot::Sender<Result<Writer, TransferError>>,
+    /// A view of everything as it is now, to be read while commits go on.
+    Cut {
+        reply: oneshot::Sender<Result<Arc<Kept>, StoreError>>,
         _permit: OwnedSemaphorePermit,
     },
     Stop,
@@ -85,7 +81,7 @@ pub(super) struct Committer {
     pub tasks: Tasks,
     pub index: Index,
     pub blobs: BlobWriter,
-    /// Blobs that rows name, by segment.
+    /// Bytes of the blobs that rows name, by segment.
     pub live: BTreeMap<u32, u64>,
     /// Finished jobs that retention may drop, oldest first.
     pub finished: VecDeque<(Timestamp, JobId)>,
@@ -103,8 +99,9 @@ pub(super) struct Committer {
     /// Something was written that the disk has not been asked for yet.
     pub dirty: bool,
     pub last_sync: Instant,
-    /// What the mark beside the tree says, and since when.
-    pub marked: (u64, Instant),
+    pub mark: Mark,
+    pub cuts: Cuts,
+    pub compaction: Compaction,
 }
 
 type Reply = oneshot::Sender<Result<Committed, CommitError>>;
@@ -135,7 +132,7 @@ impl Committer {
             };
             let idle = first.is_none();
             let mut taken = 0;
-            let (mut batches, mut leases, mut exports) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut batches, mut leases, mut cuts) = (Vec::new(), Vec::new(), Vec::new());
             let mut stop = false;
             for message in first.into_iter().chain(inbox.try_iter().take(GROUP)) {
                 taken += 1;
@@ -150,7 +147,7 @@ impl Committer {
                         reply,
                         _permit,
                     } => leases.push((request, reply, _permit)),
-                    Message::Export { to, reply, _permit } => exports.push((to, reply, _permit)),
+                    Message::Cut { reply, _permit } => cuts.push((reply, _permit)),
                     Message::Stop => stop = true,
                 }
             }
@@ -163,27 +160,20 @@ impl Committer {
                 let leased = self.lease(&request).map_err(broken)?;
                 let _ = reply.send(leased);
             }
-            for (to, reply, _permit) in exports {
-                let written = export::write(
-                    &self.opened,
-                    &self.schema,
-                    self.schema.step,
-                    &self.identity,
-                    self.clock.now(),
-                    &to,
-                );
-                let _ = reply.send(written);
+            for (reply, _permit) in cuts {
+                let _ = reply.send(self.cut());
             }
-            if idle && self.marked.1.elapsed() >= MARK {
-                self.mark();
-            }
-            if idle || (self.dirty && self.last_sync.elapsed() >= ROUND) {
+            if idle || stop || (self.dirty && self.last_sync.elapsed() >= ROUND) {
                 self.idle().map_err(broken)?;
+            }
+            if stop || self.mark.is_due() {
+                self.sync_mark();
             }
             if stop {
-                self.idle().map_err(broken)?;
-                self.mark();
                 return Ok(());
+            }
+            if idle {
+                self.compact().map_err(broken)?;
             }
         }
     }
@@ -252,7 +242,7 @@ impl Committer {
         let mut jobs = Vec::with_capacity(due.len());
         for id in due {
             let mut draft = Draft::new(&ground, &group);
-            match read::payload(&opened, id) {
+            match read::payload(&*opened, id) {
                 Ok(Some(payload)) => {
                     if let Some(row) = draft.take(id, &request.owner, request.lease)? {
                         jobs.push(row.into_job(id, payload));
@@ -301,6 +291,7 @@ impl Committer {
             self.sync_to_disk()?;
             self.show(true);
         }
+        self.say_mark();
         Ok(())
     }
 
@@ -314,6 +305,7 @@ impl Committer {
         if group.is_empty() {
             return Ok(());
         }
+        self.keep(&group)?;
         let opened = self.opened.clone();
         let writes = group.rows.len() + group.jobs.len();
         let mut batch = ::sled::Batch::default();
@@ -356,6 +348,7 @@ impl Committer {
         self.sequence = group.sequence;
         self.chain_time = group.chain_time.unwrap_or(self.chain_time);
         self.show(sync);
+        self.say_mark();
         Ok(())
     }
 
@@ -375,7 +368,7 @@ impl Committer {
                     if row.references == 0 {
                         batch.remove(&key[..]);
                         if let Some(live) = self.live.get_mut(&row.at.segment) {
-                            *live = live.saturating_sub(1);
+                            *live = live.saturating_sub(u64::from(row.at.len));
                         }
                     } else {
                         batch.insert(&key[..], row.encode());
@@ -383,7 +376,7 @@ impl Committer {
                 }
                 (None, Some(body)) if change.references > 0 => {
                     let at = self.blobs.append(&id, &body).map_err(disk)?;
-                    *self.live.entry(at.segment).or_default() += 1;
+                    *self.live.entry(at.segment).or_default() += u64::from(at.len);
                     let references = change.references.unsigned_abs();
                     batch.insert(&key[..], BlobRow { at, references }.encode());
                 }
@@ -397,7 +390,7 @@ impl Committer {
     }
 
     /// Everything written is where the durability wants it; what is no longer named may go.
-    fn sync_to_disk(&mut self) -> Result<(), Halt> {
+    pub(super) fn sync_to_disk(&mut self) -> Result<(), Halt> {
         self.opened.db.flush()?;
         if self.options.durability != Durability::Process {
             self.blobs.sync().map_err(disk)?;
@@ -406,6 +399,9 @@ impl Committer {
         }
         self.dirty = false;
         self.last_sync = Instant::now();
+        if self.cuts.any() {
+            return Ok(());
+        }
         let current = self.blobs.current();
         let dead: Vec<u32> = self
             .live
@@ -422,20 +418,23 @@ impl Committer {
         Ok(())
     }
 
-    /// Writes down how far the store is for sure. Only a help for the next open: a failure is logged.
-    fn mark(&mut self) {
-        if self.dirty || self.marked.0 == self.sequence {
-            return;
+    /// Writes down how far the tree is on the disk, where the durability has it there.
+    fn say_mark(&mut self) {
+        if !self.dirty && self.options.durability != Durability::Process {
+            self.mark.say(self.sequence);
         }
-        // Whatever the durability: a mark above what the disk holds would shut the store's owner out.
-        let marked = self
-            .opened
-            .sync()
-            .and_then(|()| mark::write(self.opened.dir(), self.sequence));
-        match marked {
-            Ok(()) => self.marked = (self.sequence, Instant::now()),
-            Err(e) => tracing::warn!(error = %e, "the store's mark could not be written"),
+    }
+
+    /// The mark is on the disk too; with `process` so is the tree, now and then, since a mark above what the disk holds
+    /// would shut the store's owner out.
+    fn sync_mark(&mut self) {
+        if self.options.durability == Durability::Process && !self.dirty {
+            match self.opened.sync() {
+                Ok(()) => self.mark.say(self.sequence),
+                Err(e) => tracing::warn!(error = %e, "the store could not be synced for its mark"),
+            }
         }
+        self.mark.sync();
     }
 
     /// Tells everybody how far the store is. Events of leases are shown with the next sync.
@@ -460,7 +459,7 @@ pub(super) const COUNTERS: &str = "counters";
 ///
 /// sled pins its epoch once per batch and collects a few bags every 128 pins, so that big batches leave
 /// garbage faster than it goes: gigabytes within a minute. It uses the default collector, so we can help.
-fn collect(writes: usize) {
+pub(super) fn collect(writes: usize) {
     /// A round takes 8 bags of up to 64 objects; a write leaves up to a few objects.
     const WRITES_A_ROUND: usize = 64;
     for _ in 0..writes / WRITES_A_ROUND + 1 {
@@ -468,10 +467,13 @@ fn collect(writes: usize) {
     }
 }
 
-fn disk(e: std::io::Error) -> Halt {
+pub(super) fn disk(e: std::io::Error) -> Halt {
     Halt::Broken(e.to_string())
 }
 
 pub(super) fn broken(halt: Halt) -> String {
-    halt.told().to_string()
+    match halt {
+        Halt::Broken(reason) => reason,
+        halt => halt.told().to_string(),
+    }
 }

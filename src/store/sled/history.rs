@@ -4,13 +4,12 @@
 //! a piece at a time, each a small row that is written once: every step of a job with its error is kept, for far
 //! more than the default 20 attempts, and a step costs as much as before. Past [`PIECES`] the oldest piece goes.
 
-use sled::Tree;
-
 use super::{
     bytes::Reader,
     draft::{Draft, unreadable},
     jobrow::{JobRow, read_steps, write_steps},
     keys,
+    read::View,
 };
 use crate::store::{JobId, StoreError, Transition};
 
@@ -73,11 +72,11 @@ fn size(step: &Transition) -> usize {
 }
 
 /// Puts the older steps back in front of those in the row.
-pub(super) fn complete(tree: &Tree, id: JobId, row: &mut JobRow) -> Result<(), StoreError> {
+pub(super) fn complete(view: &impl View, id: JobId, row: &mut JobRow) -> Result<(), StoreError> {
     let mut older = Vec::new();
     for n in kept(row) {
         // Gone: the job went on, or was dropped, while we read.
-        let Some(bytes) = tree.get(keys::history(id, n))? else {
+        let Some(bytes) = view.get(&keys::history(id, n))? else {
             continue;
         };
         let steps = read_steps(&mut Reader(&bytes));
@@ -110,6 +109,17 @@ mod tests {
 
     use super::*;
     use crate::store::{JobState, NewJob};
+
+    /// Rows alone.
+    impl View for ::sled::Db {
+        fn get(&self, key: &[u8]) -> Result<Option<::sled::IVec>, StoreError> {
+            Ok(::sled::Tree::get(self, key)?)
+        }
+
+        fn blobs(&self) -> &std::path::Path {
+            std::path::Path::new("")
+        }
+    }
 
     #[test]
     fn a_history_is_split_and_put_together_again() {

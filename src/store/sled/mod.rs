@@ -12,10 +12,13 @@
 
 mod bytes;
 mod committer;
+mod compaction;
+mod cut;
 mod dead;
 mod draft;
 mod export;
 mod history;
+mod import;
 mod index;
 mod jobrow;
 mod jobs;
@@ -25,10 +28,12 @@ mod mark;
 mod open;
 mod read;
 mod recover;
+mod restored;
 mod retention;
 mod rows;
 mod schema;
 mod set_back;
+mod upgrade;
 mod verify;
 
 use std::{
@@ -48,10 +53,14 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use uuid::Uuid;
 
 pub use open::OpenError;
-use open::Opened;
+use open::{Opened, Upgrade};
 pub use verify::Verified;
 
-use self::{committer::Message, schema::Schema};
+use self::{
+    committer::Message,
+    cut::{Cut, Kept},
+    schema::Schema,
+};
 use super::{
     Batch, CommitError, Committed, Cursor, Event, Job, JobId, JobState, LeaseRequest, Leased,
     Query, Row, Store, StoreError, Watermark,
@@ -91,7 +100,7 @@ pub struct SledStore {
     epoch: u32,
     inbox: mpsc::Sender<Message>,
     permits: Arc<Semaphore>,
-    closing: AtomicBool,
+    closing: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -104,17 +113,31 @@ impl SledStore {
         restore: bool,
         clock: &Clock,
     ) -> Result<(Head, Counts), TransferError> {
-        export::import(options, data_dir, from, restore, clock.now())
+        import::import(options, data_dir, from, restore, clock.now())
     }
 
-    /// Walks everything in the store of a stopped node.
+    /// Walks everything in the store of a stopped node, at whatever schema step it stands.
     pub fn verify(options: &config::Store, data_dir: &Path) -> Result<Verified, OpenError> {
-        let schema = Schema::built_in().map_err(OpenError::Schema)?;
-        let (opened, _) = open::open(options, data_dir, &schema)?;
+        let newest = Schema::built_in().map_err(OpenError::Schema)?;
+        let (opened, identity) = open::open(options, data_dir, &newest, Upgrade::No)?;
+        let schema = Schema::at(identity.step).map_err(OpenError::Schema)?;
         verify::verify(&opened, &schema).map_err(|e| OpenError::Unreadable {
             dir: data_dir.join("store"),
             reason: e.to_string(),
         })
+    }
+
+    /// Writes all that the store of a stopped node holds to a file, as it stands: nothing is upgraded, no lease freed.
+    pub fn copy_stopped(
+        options: &config::Store,
+        data_dir: &Path,
+        to: &Path,
+        clock: &Clock,
+    ) -> Result<Counts, TransferError> {
+        let schema = Schema::built_in().map_err(OpenError::Schema)?;
+        let (opened, identity) = open::open(options, data_dir, &schema, Upgrade::No)?;
+        let kept = Arc::new(Kept::begin(&opened, &identity, clock)?);
+        export::write(&Cut::new(&opened, kept), &schema, to, &|| Ok(()))?.finish()
     }
 
     /// The newest schema step that this program knows.
@@ -130,7 +153,7 @@ impl SledStore {
         tasks: &Tasks,
     ) -> Result<Arc<Self>, OpenError> {
         let schema = Schema::built_in().map_err(OpenError::Schema)?;
-        let (opened, identity) = open::open(options, data_dir, &schema)?;
+        let (opened, identity) = open::open(options, data_dir, &schema, Upgrade::Yes)?;
         let opened = Arc::new(opened);
         let shared = Arc::new(Shared {
             marks: watch::Sender::default(),
@@ -138,20 +161,17 @@ impl SledStore {
             synced: watch::Sender::default(),
             failed: OnceLock::new(),
         });
-        let who = open::Identity { ..identity };
         let committer = recover::committer(
             shared.clone(),
             opened.clone(),
             schema.clone(),
-            who,
+            identity,
             options,
             clock,
             tasks,
         )
-        .map_err(|reason| OpenError::Unreadable {
-            dir: data_dir.join("store"),
-            reason,
-        })?;
+        .map_err(|reason| open::unreadable(&data_dir.join("store"), &reason))?;
+        restored::tell(&opened).map_err(|e| open::unreadable(&data_dir.join("store"), &e))?;
         // The permits bound it: whoever sends holds one.
         #[allow(clippy::disallowed_methods)]
         let (inbox, outbox) = mpsc::channel();
@@ -171,7 +191,7 @@ impl SledStore {
             epoch: identity.epoch,
             inbox,
             permits: Arc::new(Semaphore::new(WAITING)),
-            closing: AtomicBool::new(false),
+            closing: Arc::new(AtomicBool::new(false)),
             thread: Mutex::new(Some(thread)),
         }))
     }
@@ -205,7 +225,16 @@ impl SledStore {
         self.inbox
             .send(message(reply, permit))
             .map_err(|_| self.gone())?;
-        answer.await.map_err(|_| self.gone())
+        if let Ok(answer) = answer.await {
+            return Ok(answer);
+        }
+        // Callers are let go a moment before the reason is told.
+        if !self.closing.load(Ordering::SeqCst) {
+            let mut told = self.shared.synced.subscribe();
+            let told = told.wait_for(|synced| *synced == u64::MAX);
+            let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
+        }
+        Err(self.gone())
     }
 
     /// Why nobody answered.
@@ -321,17 +350,30 @@ impl Store for SledStore {
     }
 
     async fn export(&self, to: &Path) -> Result<Counts, TransferError> {
-        let path = to.to_owned();
-        let writer = self
-            .ask(|reply, _permit| Message::Export {
-                to: path,
-                reply,
-                _permit,
-            })
+        let kept = self
+            .ask(|reply, _permit| Message::Cut { reply, _permit })
             .await??;
-        tokio::task::spawn_blocking(move || writer.finish())
-            .await
-            .map_err(|e| StoreError::Failed(format!("an export panicked: {e}")))?
+        let (opened, schema) = (self.opened()?, self.schema.clone());
+        let (shared, closing) = (self.shared.clone(), self.closing.clone());
+        let wanted = Arc::new(());
+        let asked = Arc::downgrade(&wanted);
+        let to = to.to_owned();
+        let go_on = move || match shared.failed.get() {
+            Some(reason) => Err(StoreError::Failed(reason.clone())),
+            // Whoever asked has stopped waiting.
+            None if asked.strong_count() == 0 => Err(StoreError::Closed),
+            None if closing.load(Ordering::SeqCst) => Err(StoreError::Closed),
+            None => Ok(()),
+        };
+        let counts = tokio::task::spawn_blocking(move || {
+            let writer = export::write(&Cut::new(&opened, kept), &schema, &to, &go_on)?;
+            go_on()?;
+            writer.finish()
+        })
+        .await
+        .map_err(|e| StoreError::Failed(format!("an export panicked: {e}")))?;
+        drop(wanted);
+        counts
     }
 
     fn watch(&self) -> watch::Receiver<Watermark> {

@@ -1,8 +1,8 @@
 //! The guarded open: one process per directory, torn snapshots out of the way, the schema's step, and what
 //! the committer needs to know, read back from the rows.
 //!
-//! Nothing is ever deleted here: what sled could trip over is moved into `aside/`, and a store that cannot
-//! be read is refused with a message that says what to do. A file beside the tree names the store, since
+//! What sled could trip over is moved into `aside/`, which keeps the newest [`ASIDE`] such things; nothing else is
+//! ever deleted here, and a store that cannot be read is refused with a message that says what to do. A file beside the tree names the store, since
 //! sled takes a damaged log for an empty one: a tree that has lost its name is refused, not begun anew.
 
 use std::{
@@ -16,8 +16,11 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
 
-use super::{bytes::Reader, export, keys, mark, schema::Schema};
+use super::{bytes::Reader, keys, mark, schema::Schema, upgrade};
 use crate::config;
+
+/// How many torn files are kept; what they held is in the tree.
+const ASIDE: usize = 5;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -43,6 +46,11 @@ pub enum OpenError {
         "the store in {dir} could not be backed up before its upgrade, and was left as it is: {reason}"
     )]
     Upgrade { dir: PathBuf, reason: String },
+    #[error(
+        "the store in {dir} cannot be written: {reason}. Make room on the disk, or make it writable, and start again; \
+         nothing that was acknowledged is lost"
+    )]
+    Unwritable { dir: PathBuf, reason: String },
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
     #[error("{0}")]
@@ -75,12 +83,22 @@ impl Opened {
 pub(super) struct Identity {
     pub id: Uuid,
     pub epoch: u32,
+    /// The schema step it stands at.
+    pub step: u32,
+}
+
+/// Whether a store of an older schema step is taken to the newest one, or read as it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Upgrade {
+    Yes,
+    No,
 }
 
 pub(super) fn open(
     options: &config::Store,
     data_dir: &Path,
     schema: &Schema,
+    upgrade: Upgrade,
 ) -> Result<(Opened, Identity), OpenError> {
     let dir = data_dir.join("store");
     let tree_dir = dir.join("sled");
@@ -119,7 +137,7 @@ pub(super) fn open(
         dir: dir.clone(),
         _lock: lock,
     };
-    let identity = identify(&opened, schema, &dir, named.as_deref())?;
+    let identity = identify(&opened, schema, &dir, (named.as_deref(), upgrade))?;
     // From here on all that was read back is on the disk, names of files included.
     opened.db.flush().map_err(|e| unreadable(&dir, &e))?;
     opened.sync().map_err(at(&path))?;
@@ -158,14 +176,31 @@ fn at(path: &Path) -> impl Fn(io::Error) -> OpenError {
     }
 }
 
-fn unreadable(dir: &Path, e: &dyn std::fmt::Display) -> OpenError {
+/// What to say of an error of the tree: a disk that is full or read-only is no damage.
+pub(super) fn unreadable(dir: &Path, e: &dyn std::fmt::Display) -> OpenError {
+    let reason = e.to_string();
+    if disk_refuses(&reason) {
+        return OpenError::Unwritable {
+            dir: dir.to_owned(),
+            reason,
+        };
+    }
     OpenError::Unreadable {
         dir: dir.to_owned(),
-        reason: e.to_string(),
+        reason,
     }
 }
 
-fn lock(dir: &Path, data_dir: &Path) -> Result<File, OpenError> {
+/// Whether the disk is full or read-only. sled tells its errors only as text.
+fn disk_refuses(reason: &str) -> bool {
+    use rustix::io::Errno;
+    [Errno::NOSPC, Errno::ROFS, Errno::DQUOT]
+        .into_iter()
+        .any(|errno| reason.contains(&io::Error::from(errno).to_string()))
+}
+
+/// Keeps everybody else out of a store's directory for as long as the answer lives.
+pub(super) fn lock(dir: &Path, data_dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
     let file = OpenOptions::new()
         .create(true)
@@ -200,7 +235,26 @@ fn clear_torn(
         tracing::warn!(file = name, to = %to.display(), "a snapshot torn by a crash was moved aside");
         moved += 1;
     }
+    if moved > 0 {
+        forget_oldest(&dir.join("aside"));
+    }
     Ok(moved)
+}
+
+/// Keeps the newest of what was moved aside; their names begin with when. A failure costs room only.
+fn forget_oldest(aside: &Path) {
+    let entries = fs::read_dir(aside).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    found.sort();
+    for path in found.iter().rev().skip(ASIDE) {
+        let removed = match path.is_dir() {
+            true => fs::remove_dir_all(path),
+            false => fs::remove_file(path),
+        };
+        if let Err(e) = removed {
+            tracing::warn!(path = %path.display(), error = %e, "an old torn file could not be removed");
+        }
+    }
 }
 
 /// A power cut came while the store was made for the first time; what there is of it goes aside.
@@ -247,19 +301,25 @@ fn identify(
     opened: &Opened,
     schema: &Schema,
     dir: &Path,
-    named: Option<&str>,
+    (named, upgrade): (Option<&str>, Upgrade),
 ) -> Result<Identity, OpenError> {
     let tree = &opened.db;
     let get = |name: &str| tree.get(keys::meta(name)).map_err(|e| unreadable(dir, &e));
     let broken = |name: &str| unreadable(dir, &format!("its row `{name}` is not in a known form"));
-    let identity = match (get("id")?, get("epoch")?) {
+    let found = match get("step")? {
+        Some(step) => Reader(&step).u32().ok_or_else(|| broken("step"))?,
+        None => 0,
+    };
+    let mut identity = match (get("id")?, get("epoch")?) {
         (Some(id), Some(epoch)) => Identity {
             id: Uuid::from_slice(&id).map_err(|_| broken("id"))?,
             epoch: Reader(&epoch).u32().ok_or_else(|| broken("epoch"))?,
+            step: found,
         },
         (None, None) if tree.is_empty() => Identity {
             id: Uuid::now_v7(),
             epoch: 1,
+            step: 0,
         },
         _ => return Err(broken("id")),
     };
@@ -279,10 +339,6 @@ fn identify(
             &"its newest commits are gone: the log in `sled/db` was cut short or replaced by an older one",
         ));
     }
-    let found = match get("step")? {
-        Some(step) => Reader(&step).u32().ok_or_else(|| broken("step"))?,
-        None => 0,
-    };
     if found > schema.step {
         return Err(OpenError::Newer {
             dir: dir.to_owned(),
@@ -290,24 +346,18 @@ fn identify(
             known: schema.step,
         });
     }
-    if found > 0 && found < schema.step {
-        // Whatever the step does, what was there before it can be had back.
-        let now = crate::base::Clock::system().now();
-        let to = dir.join(format!("before-step-{}.export", schema.step));
-        export::write(opened, schema, found, &identity, now, &to)
-            .and_then(super::super::transfer::Writer::finish)
-            .map_err(|e| OpenError::Upgrade {
-                dir: dir.to_owned(),
-                reason: e.to_string(),
-            })?;
-        tracing::info!(from = found, to = schema.step, backup = %to.display(), "the store is upgraded");
-    }
-    if found < schema.step {
+    if found == 0 {
         let mut batch = ::sled::Batch::default();
         batch.insert(keys::meta("id"), identity.id.as_bytes());
         batch.insert(keys::meta("epoch"), &identity.epoch.to_le_bytes());
         batch.insert(keys::meta("step"), &schema.step.to_le_bytes());
         tree.apply_batch(batch).map_err(|e| unreadable(dir, &e))?;
+        identity.step = schema.step;
+    } else if found < schema.step && upgrade == Upgrade::Yes {
+        let backup = upgrade::backup(opened, schema, &identity)?;
+        tracing::info!(from = found, to = schema.step, backup = %backup.display(), "the store is upgraded");
+        upgrade::steps(opened, schema, found).map_err(|e| unreadable(dir, &e))?;
+        identity.step = schema.step;
     }
     Ok(identity)
 }

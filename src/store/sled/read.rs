@@ -4,12 +4,13 @@
 //! may have seen one waits until it is synced ([`Shared::settled`]) before it answers; what was answered is
 //! what a power cut leaves. Leases are the exception, since losing one only makes its job ready again.
 //! A scan is not a snapshot: a row that changes while the scan runs may be seen as it was or as it is, and
-//! one whose searched column changes may be missed or met twice; each row by itself is whole.
+//! one whose searched column changes may be missed or met twice; each row by itself is whole. What is read through
+//! a [`View`] can be read as of an earlier instant too ([`super::cut`]).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use jiff::Timestamp;
-use sled::{IVec, Tree};
+use sled::IVec;
 
 use super::{
     Opened, Shared,
@@ -32,16 +33,33 @@ impl From<sled::Error> for StoreError {
     }
 }
 
+/// Where rows are read from: the tree as it is, or as it was.
+pub(super) trait View {
+    fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError>;
+    /// The directory of the blobs.
+    fn blobs(&self) -> &Path;
+}
+
+impl View for Opened {
+    fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        Ok(self.db.get(key)?)
+    }
+
+    fn blobs(&self) -> &Path {
+        &self.blobs
+    }
+}
+
 /// Reads a row and the body it names. A blob may be dropped in between together with its row, so a
 /// missing one is looked up once more.
 fn with_body<T>(
-    opened: &Opened,
+    view: &impl View,
     (table, name, key): (&str, &str, &[u8]),
     split: impl Fn(&IVec) -> Option<(T, Body)>,
 ) -> Result<Option<(T, Vec<u8>)>, StoreError> {
     let mut last = None;
     for _ in 0..3 {
-        let Some(row) = opened.db.get(key)? else {
+        let Some(row) = view.get(key)? else {
             return Ok(None);
         };
         let (head, body) =
@@ -50,9 +68,8 @@ fn with_body<T>(
             Body::Inline(bytes) => return Ok(Some((head, bytes))),
             Body::Blob(id) => id,
         };
-        let Some(at) = opened
-            .db
-            .get(keys::blob(&id))?
+        let Some(at) = view
+            .get(&keys::blob(&id))?
             .and_then(|b| BlobRow::decode(&b))
         else {
             last = Some(unreadable(
@@ -62,7 +79,7 @@ fn with_body<T>(
             ));
             continue;
         };
-        match blobs::read(&opened.blobs, at.at, &id) {
+        match blobs::read(view.blobs(), at.at, &id) {
             Ok(bytes) => return Ok(Some((head, bytes))),
             Err(e @ BlobError::Missing(_)) => last = Some(unreadable(table, name, e)),
             Err(e) => return Err(unreadable(table, name, e)),
@@ -71,10 +88,23 @@ fn with_body<T>(
     last.map_or(Ok(None), Err)
 }
 
-pub(super) fn payload(opened: &Opened, id: JobId) -> Result<Option<serde_json::Value>, StoreError> {
+/// A body by itself; `None` when it is a blob that is gone.
+pub(super) fn body(view: &impl View, body: &Body) -> Result<Option<Vec<u8>>, StoreError> {
+    let id = match body {
+        Body::Inline(bytes) => return Ok(Some(bytes.clone())),
+        Body::Blob(id) => id,
+    };
+    let row = view.get(&keys::blob(id))?.and_then(|b| BlobRow::decode(&b));
+    Ok(row.and_then(|row| blobs::read(view.blobs(), row.at, id).ok()))
+}
+
+pub(super) fn payload(
+    view: &impl View,
+    id: JobId,
+) -> Result<Option<serde_json::Value>, StoreError> {
     let key = keys::job(keys::PAYLOAD, id);
     let name = id.to_string();
-    match with_body(opened, ("jobs", &name, &key), |row| {
+    match with_body(view, ("jobs", &name, &key), |row| {
         Some(((), Body::read(row)?))
     })? {
         None => Ok(None),
@@ -85,13 +115,13 @@ pub(super) fn payload(opened: &Opened, id: JobId) -> Result<Option<serde_json::V
 }
 
 pub(super) fn row(
-    opened: &Opened,
+    view: &impl View,
     schema: &Schema,
     table: &str,
     key: &str,
 ) -> Result<Option<Row>, StoreError> {
     schema.table(table)?;
-    let found = with_body(opened, (table, key, &keys::record(table, key)), |row| {
+    let found = with_body(view, (table, key, &keys::record(table, key)), |row| {
         RecordRow::decode(row).map(|r| (r.version, r.body))
     })?;
     Ok(found.map(|(version, body)| Row {
@@ -101,8 +131,8 @@ pub(super) fn row(
     }))
 }
 
-pub(super) fn cursor(opened: &Opened, name: &str) -> Result<Option<Cursor>, StoreError> {
-    match with_body(opened, ("cursors", name, &keys::cursor(name)), |row| {
+pub(super) fn cursor(view: &impl View, name: &str) -> Result<Option<Cursor>, StoreError> {
+    match with_body(view, ("cursors", name, &keys::cursor(name)), |row| {
         Some(((), Body::read(row.get(8..)?)?))
     })? {
         None => Ok(None),
@@ -112,33 +142,36 @@ pub(super) fn cursor(opened: &Opened, name: &str) -> Result<Option<Cursor>, Stor
     }
 }
 
-fn job_row(tree: &Tree, id: JobId) -> Result<Option<JobRow>, StoreError> {
-    // Between the two looks the job may move from one place to the other, and back.
-    for _ in 0..3 {
+fn job_row(view: &impl View, id: JobId) -> Result<Option<JobRow>, StoreError> {
+    /// Between the two looks the job may move from one place to the other. That it does so every time is not to
+    /// be feared; a payload that belongs to no job is damage, and `verify` names it.
+    const LOOKS: usize = 32;
+    for _ in 0..LOOKS {
         for prefix in [keys::UNFINISHED, keys::FINISHED] {
-            if let Some(bytes) = tree.get(keys::job(prefix, id))? {
+            if let Some(bytes) = view.get(&keys::job(prefix, id))? {
                 return JobRow::decode(&bytes)
                     .map(Some)
                     .ok_or_else(|| unreadable("jobs", id, "not in a known form"));
             }
         }
-        if tree.get(keys::job(keys::PAYLOAD, id))?.is_none() {
+        if view.get(&keys::job(keys::PAYLOAD, id))?.is_none() {
             break;
         }
     }
     Ok(None)
 }
 
-pub(super) fn job(opened: &Opened, id: JobId) -> Result<Option<Job>, StoreError> {
-    let Some(mut row) = job_row(&opened.db, id)? else {
+pub(super) fn job(view: &impl View, id: JobId) -> Result<Option<Job>, StoreError> {
+    let Some(mut row) = job_row(view, id)? else {
         return Ok(None);
     };
-    history::complete(&opened.db, id, &mut row)?;
-    Ok(payload(opened, id)?.map(|payload| row.into_job(id, payload)))
+    history::complete(view, id, &mut row)?;
+    Ok(payload(view, id)?.map(|payload| row.into_job(id, payload)))
 }
 
-/// Newest first. Jobs of all states are walked by their payloads, which stay where they are while a job moves between
-/// the unfinished and the finished; those of one state by the rows among which it stands.
+/// Newest first. What is walked is there for as long as a job can be found: without a state its payload, which
+/// stands still while the job moves between unfinished and finished; with one the rows of that half, which a
+/// job that keeps its state does not leave.
 pub(super) fn jobs(
     opened: &Opened,
     kind: Option<&str>,
@@ -157,24 +190,24 @@ pub(super) fn jobs(
         None => keys::successor(&[prefix]),
     };
     let mut found: Vec<Job> = Vec::new();
-    for entry in opened.db.range(start..end).rev() {
-        if found.len() >= limit {
-            break;
-        }
+    let mut walk = opened.db.range(start..end).rev();
+    while found.len() < limit {
+        let Some(entry) = walk.next() else { break };
         let (key, bytes) = entry?;
         let bad = || unreadable("jobs", hex::encode(&key), "not in a known form");
         let id = keys::job_id(&key).ok_or_else(bad)?;
         let row = match state {
-            None => job_row(&opened.db, id)?,
             Some(_) => Some(JobRow::decode(&bytes).ok_or_else(bad)?),
+            None => job_row(opened, id)?,
         };
-        // Dropped while we walked.
-        let Some(mut row) = row else { continue };
-        if kind.is_some_and(|k| k != row.kind) || state.is_some_and(|s| s != row.state) {
+        let wanted = |row: &JobRow| {
+            kind.is_none_or(|k| k == row.kind) && state.is_none_or(|s| s == row.state)
+        };
+        let Some(mut row) = row.filter(wanted) else {
             continue;
-        }
+        };
         if let Some(payload) = payload(opened, id)? {
-            history::complete(&opened.db, id, &mut row)?;
+            history::complete(opened, id, &mut row)?;
             found.push(row.into_job(id, payload));
         }
     }
@@ -216,36 +249,41 @@ pub(super) fn events(
     let range = keys::event(since + 1)..=keys::event(last);
     for entry in opened.db.range(range).take(limit) {
         let (key, row) = entry?;
-        let number = keys::event_number(&key).unwrap_or_default();
-        let bad = || unreadable("events", number, "not in a known form");
-        let time = Reader(&row)
-            .i64()
-            .and_then(|micros| Timestamp::from_microsecond(micros).ok())
-            .ok_or_else(bad)?;
-        let body = match row.get(8..).and_then(Body::read).ok_or_else(bad)? {
-            Body::Inline(bytes) => bytes,
-            Body::Blob(_) => {
-                let name = number.to_string();
-                match with_body(opened, ("events", &name, &key), |row| {
-                    Some(((), Body::read(row.get(8..)?)?))
-                })? {
-                    Some(((), bytes)) => bytes,
-                    // Retention took it while we read.
-                    None => continue,
-                }
-            }
-        };
-        let (kind, subject, data) =
-            serde_json::from_slice(&body).map_err(|e| unreadable("events", number, e))?;
-        found.push(Event {
-            number,
-            time,
-            kind,
-            subject,
-            data,
-        });
+        // Retention may take a body while we read.
+        found.extend(event(opened, &key, &row)?);
     }
     Ok(found)
+}
+
+/// The event of a row; `None` when its body is gone meanwhile.
+pub(super) fn event(view: &impl View, key: &[u8], row: &[u8]) -> Result<Option<Event>, StoreError> {
+    let number = keys::event_number(key).unwrap_or_default();
+    let bad = || unreadable("events", number, "not in a known form");
+    let time = Reader(row)
+        .i64()
+        .and_then(|micros| Timestamp::from_microsecond(micros).ok())
+        .ok_or_else(bad)?;
+    let body = match row.get(8..).and_then(Body::read).ok_or_else(bad)? {
+        Body::Inline(bytes) => bytes,
+        Body::Blob(_) => {
+            let name = number.to_string();
+            match with_body(view, ("events", &name, key), |row| {
+                Some(((), Body::read(row.get(8..)?)?))
+            })? {
+                Some(((), bytes)) => bytes,
+                None => return Ok(None),
+            }
+        }
+    };
+    let (kind, subject, data) =
+        serde_json::from_slice(&body).map_err(|e| unreadable("events", number, e))?;
+    Ok(Some(Event {
+        number,
+        time,
+        kind,
+        subject,
+        data,
+    }))
 }
 
 /// What a scan walks: the rows themselves, or a column's entries that point to them.

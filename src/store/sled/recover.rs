@@ -11,10 +11,13 @@ use super::{
     Opened, Shared,
     bytes::Reader,
     committer::{COUNTERS, Committer},
+    compaction::Compaction,
+    cut::Cuts,
     index::Index,
     jobrow::JobRow,
     keys,
     leases::Patience,
+    mark::Mark,
     open::Identity,
     read,
     rows::BlobRow,
@@ -75,7 +78,7 @@ pub(super) fn committer(
     // Retention may have taken every event; their numbers are never given again.
     let event = counted.max(last.unwrap_or(0));
     let first_event = first.unwrap_or(event + 1);
-    let chain_time = read::cursor(&opened, super::CHAIN_CURSOR)
+    let chain_time = read::cursor(&*opened, super::CHAIN_CURSOR)
         .map_err(text)?
         .and_then(|c| c.head_time)
         .unwrap_or(0);
@@ -109,7 +112,9 @@ pub(super) fn committer(
         patience: Patience::new(Instant::now()),
         dirty: false,
         last_sync: Instant::now(),
-        marked: (0, Instant::now()),
+        mark: Mark::of(opened.dir()),
+        cuts: Cuts::default(),
+        compaction: Compaction::default(),
     };
     committer.free_orphans(&orphans)?;
     committer.bring_near(&far)?;
@@ -139,13 +144,13 @@ fn event_bounds(tree: &::sled::Tree) -> Result<(Option<u64>, Option<u64>), Strin
     Ok((first, last))
 }
 
-/// Blobs that rows name, by segment. A segment that none names is left over from a crash, and goes.
+/// Bytes of the blobs that rows name, by segment. A segment that none names is left over from a crash, and goes.
 fn live_blobs(opened: &Opened) -> Result<BTreeMap<u32, u64>, String> {
     let mut live = BTreeMap::new();
     for entry in opened.db.scan_prefix([keys::BLOB]) {
         let (_, bytes) = entry.map_err(text)?;
         let row = BlobRow::decode(&bytes).ok_or("the place of a blob is not in a known form")?;
-        *live.entry(row.at.segment).or_default() += 1;
+        *live.entry(row.at.segment).or_default() += u64::from(row.at.len);
     }
     for segment in blobs::segments(&opened.blobs).map_err(text)? {
         if !live.contains_key(&segment) {

@@ -35,6 +35,18 @@ struct Step {
 #[serde(deny_unknown_fields)]
 struct StepTable {
     columns: BTreeMap<String, ColumnType>,
+    /// Columns that rows from before this step shall have too: where their value stands in the body (a JSON pointer).
+    #[serde(default)]
+    rebuild: BTreeMap<String, String>,
+}
+
+/// A column that a step gives to the rows from before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rebuild {
+    pub table: String,
+    pub column: String,
+    /// A JSON pointer into the body.
+    pub path: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +60,8 @@ pub struct Schema {
     /// The newest step this build knows.
     pub step: u32,
     tables: BTreeMap<String, Table>,
+    /// By step.
+    rebuilds: BTreeMap<u32, Vec<Rebuild>>,
 }
 
 impl Schema {
@@ -56,8 +70,14 @@ impl Schema {
         Self::parse(STEPS)
     }
 
-    fn parse(steps: &[&str]) -> Result<Self, String> {
+    /// As it was at an earlier step, for a store that stands there.
+    pub fn at(step: u32) -> Result<Self, String> {
+        Self::parse(&STEPS[..STEPS.len().min(step as usize)])
+    }
+
+    pub(super) fn parse(steps: &[&str]) -> Result<Self, String> {
         let mut tables: BTreeMap<String, Table> = BTreeMap::new();
+        let mut rebuilds: BTreeMap<u32, Vec<Rebuild>> = BTreeMap::new();
         for (at, text) in (1..).zip(steps) {
             let step: Step =
                 toml::from_str(text).map_err(|e| format!("schema step {at} is unreadable: {e}"))?;
@@ -68,17 +88,35 @@ impl Schema {
                 tables
                     .entry(name.clone())
                     .or_insert_with(|| Table {
-                        name,
+                        name: name.clone(),
                         columns: BTreeMap::new(),
                     })
                     .columns
                     .extend(table.columns);
+                for (column, path) in table.rebuild {
+                    if !tables[&name].columns.contains_key(&column) {
+                        return Err(format!(
+                            "schema step {at} rebuilds `{name}.{column}`, which is not declared"
+                        ));
+                    }
+                    rebuilds.entry(at).or_default().push(Rebuild {
+                        table: name.clone(),
+                        column,
+                        path,
+                    });
+                }
             }
         }
         Ok(Self {
             step: steps.len() as u32,
             tables,
+            rebuilds,
         })
+    }
+
+    /// What a step rebuilds.
+    pub fn rebuilds(&self, step: u32) -> &[Rebuild] {
+        self.rebuilds.get(&step).map_or(&[], Vec::as_slice)
     }
 
     pub fn table(&self, name: &str) -> Result<&Table, StoreError> {
@@ -128,12 +166,15 @@ mod tests {
     fn a_store_of_an_older_step_opens_and_one_of_a_newer_does_not() {
         use crate::{
             config,
-            store::sled::{open, open::OpenError},
+            store::sled::{
+                open,
+                open::{OpenError, Upgrade},
+            },
         };
         let dir = tempfile::tempdir().unwrap();
         let options = config::Store::default();
         let at = |schema: &Schema| {
-            open::open(&options, dir.path(), schema).map(|(_, identity)| identity.id)
+            open::open(&options, dir.path(), schema, Upgrade::Yes).map(|(_, identity)| identity.id)
         };
         let old = Schema::parse(&STEPS[..1]).unwrap();
         let new = Schema::built_in().unwrap();
@@ -145,6 +186,14 @@ mod tests {
             at(&old),
             Err(OpenError::Newer { found, known: 1, .. }) if found == new.step
         ));
+    }
+
+    #[test]
+    fn a_rebuild_must_name_a_declared_column() {
+        let one = "step = 1\nabout = \"\"\n[tables.a]\ncolumns = { x = \"text\" }\nrebuild = { x = \"/x\" }";
+        assert_eq!(Schema::parse(&[one]).unwrap().rebuilds(1).len(), 1);
+        let wrong = one.replace("rebuild = { x", "rebuild = { y");
+        assert!(Schema::parse(&[&wrong]).unwrap_err().contains("a.y"));
     }
 
     #[test]
