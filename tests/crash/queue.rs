@@ -119,7 +119,7 @@ pub fn child(dir: &Path) {
         for worker in 0..4 {
             tokio::spawn(produce(queue.clone(), room.clone(), worker));
         }
-        if choice % 3 > 0 {
+        if !choice.is_multiple_of(3) {
             std::future::pending::<()>().await;
         }
         // It is told to end; perhaps it is killed before it has, perhaps after.

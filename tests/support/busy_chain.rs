@@ -2,6 +2,7 @@
 #![allow(dead_code)] // several programs share this file and each leaves something unused
 
 use alloy::primitives::{Address, B256, U64, U256};
+use futures::FutureExt as _;
 use serde_json::{Value, json};
 use tradewind::{
     base::{Clock, ids},
@@ -132,7 +133,10 @@ pub fn offer(chain: &DevChain, contracts: &Contracts, supplier: B256, expire: u6
     let id = B256::from(ids::random_bytes32());
     let signer = &chain.accounts.signer;
     let domain = contracts.domain();
-    Offer::sign(draft, &request, id, expire, supplier, &domain, signer).unwrap()
+    Offer::sign(draft, &request, id, expire, supplier, &domain, signer)
+        .now_or_never()
+        .expect("a key in memory signs at once")
+        .unwrap()
 }
 
 /// Sends from an account that anvil holds the key of; mined when this returns.
