@@ -15,7 +15,7 @@ use tradewind::{
     catalog::{BuildError, Decline, OfferBuilder, OfferContext},
     config::Config,
     market::{CancelOption, Js, JsObject, OfferDraft, PaymentOption, Request},
-    node::{Node, signals},
+    node::{Listener, Node, signals},
     queue::{Handler, JobContext, Outcome},
     shutdown::Shutdown,
     store::{Batch, Job},
@@ -106,6 +106,16 @@ impl Handler for WashTheCessna {
     }
 }
 
+/// Hears when a coordinator comes and goes; see the trait for what else it may hear.
+struct Tower;
+
+#[async_trait]
+impl Listener for Tower {
+    async fn connected(&self, coordinator: &str) {
+        println!("cleared by {coordinator}");
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("name a config file")?;
@@ -126,6 +136,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .offers(Airplanes { asset })
         .routes(hangar)
         .handler("wash", WashTheCessna)
+        .listener(Tower)
         .start(shutdown)
         .await?;
     println!("http://{}/hangar", node.api_address());

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use alloy::{
     primitives::{Address, B256, U256},
-    signers::local::PrivateKeySigner,
+    signers::{SignerSync, local::PrivateKeySigner},
 };
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -14,7 +14,6 @@ use tradewind::{
     },
     base::Clock,
     config,
-    market::DigestSigner,
     shutdown::Shutdown,
     store::{Event, Store, sled::SledStore},
     telemetry::{Metrics, Tasks},
@@ -58,7 +57,7 @@ fn house(dir: &Path) -> House {
 }
 
 fn sign(key: &PrivateKeySigner, message: &LoginMessage) -> [u8; 65] {
-    key.sign_digest(&message.digest()).unwrap()
+    key.sign_hash_sync(&message.digest()).unwrap().as_bytes()
 }
 
 impl House {

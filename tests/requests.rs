@@ -11,6 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, mpsc};
 use tradewind::{
+    access::Actor,
     api,
     base::{Clock, Span, ids},
     catalog::{BuildError, Decline, OfferBuilder, OfferContext},
@@ -19,10 +20,11 @@ use tradewind::{
     network::{Coordinator, Inbound, Peer},
     queue::Queue,
     requests::{
-        self, Answer, Dropped, Intake, OfferRecord, Prune, RequestRecord, RequestState, Rules,
+        self, Answer, Answering, Dropped, Intake, OfferRecord, PAUSED_RULE, Prune, RequestRecord,
+        RequestState, Rules,
     },
     shutdown::Shutdown,
-    store::{self, Batch, Query, Record, SharedStore, fetch, fetch_all},
+    store::{self, Batch, IndexValue, Query, Record, SharedStore, fetch, fetch_all},
     telemetry::{Metrics, Tasks},
 };
 
@@ -71,6 +73,7 @@ struct House {
     gate: Arc<Semaphore>,
     into: mpsc::Sender<Inbound>,
     dropped: Dropped,
+    answering: Answering,
     config: config::Requests,
     coordinator: Coordinator,
     hub: Tasks,
@@ -117,10 +120,11 @@ impl House {
         let up = connected.wait_for(|up| *up);
         tokio::time::timeout(LIMIT, up).await.unwrap().unwrap();
         let gate = Arc::new(Semaphore::new(1_000));
+        let answering = Answering::open(store.clone(), clock.clone()).await.unwrap();
         let answer = Answer {
             store: store.clone(),
             clock: clock.clone(),
-            builder: Arc::new(Shelf(gate.clone())),
+            builder: answering.guard(Arc::new(Shelf(gate.clone()))),
             signer: Arc::new(PrivateKeySigner::random()),
             domain: Domain {
                 name: "Market".into(),
@@ -163,6 +167,7 @@ impl House {
             gate,
             into,
             dropped,
+            answering,
             config,
             coordinator,
             hub,
@@ -303,6 +308,121 @@ where
 
 fn id() -> B256 {
     B256::from(ids::random_bytes32())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_declined_in_a_pause_is_answered_after_it_if_it_still_lives() {
+    let house = House::new(|_| {}).await;
+    house.answering.stop(&Actor::Machine, None).await.unwrap();
+    // More than are looked at in one go.
+    let lives: Vec<_> = (0..300).map(|_| house.ask(id(), 1, "a")).collect();
+    let over = Request::new(
+        id(),
+        house.clock.unix() + 60,
+        1,
+        TOPIC,
+        JsObject::new().with("a", true).into(),
+    );
+    let nothing = house.ask(id(), 1, "nothing");
+    for request in lives.iter().chain([&over, &nothing]) {
+        house.hear(request, "accepted").await;
+        house
+            .reaches(
+                request,
+                "declined",
+                |r| matches!(&r.state, RequestState::Declined { rule, .. } if rule == PAUSED_RULE),
+            )
+            .await;
+    }
+    house.clock.advance(Duration::from_secs(61));
+    house.answering.resume(&Actor::Machine).await.unwrap();
+    for request in &lives {
+        house.published(request).await;
+    }
+    house
+        .reaches(
+            &nothing,
+            "declined for a reason of its own",
+            |r| matches!(&r.state, RequestState::Declined { rule, .. } if rule == "shelf.empty"),
+        )
+        .await;
+    let record = house.record(&over).await;
+    assert!(matches!(record.state, RequestState::Declined { .. }));
+    // Those declined for other reasons are let be.
+    let declined = house.count("request.declined").await;
+    house.answering.stop(&Actor::Machine, None).await.unwrap();
+    house.answering.resume(&Actor::Machine).await.unwrap();
+    let next = house.ask(id(), 1, "a");
+    house.hear(&next, "accepted").await;
+    house.published(&next).await;
+    assert_eq!(house.count("request.declined").await, declined);
+}
+
+/// The store bounds its keys; a topic must not end up in one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_as_long_as_may_be_is_answered_like_any_other() {
+    let house = House::new(|_| {}).await;
+    for (length, repeated) in [(config::MAX_TOPIC, 'x'), (512, 'y')] {
+        let topic = repeated.to_string().repeat(length);
+        let query = JsObject::new().with("a", true);
+        let expire = house.clock.unix() + 600;
+        let request = Request::new(id(), expire, 1, &*topic, query.into());
+        house.hear_on(&topic, &request, "accepted").await;
+        assert_eq!(house.published(&request).await.topic, topic);
+    }
+}
+
+/// A row as no version of the node writes one.
+struct Garbled(B256);
+
+impl serde::Serialize for Garbled {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        serde::Serialize::serialize(&json!({ "unknown": true }), s)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Garbled {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom("never read"))
+    }
+}
+
+impl Record for Garbled {
+    const TABLE: &'static str = RequestRecord::TABLE;
+
+    fn key(&self) -> String {
+        RequestRecord::key_of(self.0, B256::ZERO)
+    }
+
+    /// With the column that older versions filled.
+    fn index(&self) -> Vec<(&'static str, IndexValue)> {
+        vec![
+            ("request", self.0.to_string().into()),
+            ("topic", TOPIC.into()),
+        ]
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_cannot_be_stored_is_counted_and_takes_nothing_down() {
+    let house = House::new(|_| {}).await;
+    let mut batch = Batch::new();
+    let bad = house.ask(id(), 1, "a");
+    batch.put(&Garbled(bad.id)).unwrap();
+    house.store.commit(batch).await.unwrap();
+    // More often than the loop would be started again.
+    for _ in 0..12 {
+        house.hear(&bad, "unstorable").await;
+    }
+    let good = house.ask(id(), 1, "a");
+    house.hear(&good, "accepted").await;
+    house.published(&good).await;
+    let loops = house.tasks.register.loops();
+    let intake = loops.iter().find(|l| l.name == "requests").unwrap();
+    assert_eq!(
+        (intake.restarts, &intake.last_failure.is_none()),
+        (0, &true)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

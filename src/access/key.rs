@@ -42,7 +42,7 @@ pub(super) fn load_or_create(path: &Path) -> Result<Key, KeyError> {
     match File::open(path) {
         Ok(file) => read(file, path),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let key = ids::random_bytes32();
+            let key = ids::secret_bytes32().map_err(io)?;
             // On the disk before it is used: a key lost in a power cut would end every login.
             file::replace(path, &key, file::PRIVATE).map_err(io)?;
             tracing::info!(path = %path.display(), "made the key that signs tokens");

@@ -79,11 +79,8 @@ impl Access {
             }
         };
         if let Some(batch) = audit {
-            self.store.commit(batch).await.map_err(|e| match e {
-                CommitError::Store(e) => e,
-                // It asks for nothing.
-                CommitError::Refused(p) => StoreError::Misuse(p.to_string()),
-            })?;
+            let told = self.store.commit(batch).await;
+            told.map_err(CommitError::unconditional)?;
         }
         outcome
     }
@@ -122,14 +119,16 @@ fn check_signature(
 
 #[cfg(test)]
 mod tests {
-    use alloy::{primitives::U256, signers::local::PrivateKeySigner};
+    use alloy::{
+        primitives::U256,
+        signers::{SignerSync, local::PrivateKeySigner},
+    };
     use proptest::prelude::*;
 
     use super::*;
-    use crate::market::DigestSigner;
 
     fn sign(key: &PrivateKeySigner, message: &LoginMessage) -> [u8; 65] {
-        key.sign_digest(&message.digest()).unwrap()
+        key.sign_hash_sync(&message.digest()).unwrap().as_bytes()
     }
 
     fn message(owner: Address) -> LoginMessage {

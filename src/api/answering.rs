@@ -79,7 +79,6 @@ async fn get(State(api): State<Api>) -> Json<AnsweringView> {
 /// deals made on them are served. Paused again, the first pause stands. It outlives a restart.
 #[utoipa::path(post, path = "/pause", tag = "node", request_body = PauseBody, responses(
     (status = 200, description = "Answering is paused.", body = AnsweringView),
-    (status = 400, description = "`bad-body`"),
     (status = 422, description = "`reason-too-long`"),
 ))]
 async fn pause(
@@ -101,7 +100,7 @@ async fn pause(
 
 /// Resume answering
 ///
-/// Requests declined meanwhile stay declined.
+/// Requests that were declined meanwhile and have not expired are answered now.
 #[utoipa::path(post, path = "/resume", tag = "node", responses(
     (status = 200, description = "Requests are answered.", body = AnsweringView),
 ))]

@@ -6,7 +6,7 @@ use alloy::primitives::{Address, B256};
 use axum::{Json, extract::State, http::StatusCode, response::Response};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
@@ -40,8 +40,6 @@ pub struct DealView {
     /// Of its offer, too.
     #[schema(value_type = String)]
     pub id: B256,
-    /// `Created`, `Claimed`, `Rejected`, `Refunded`, `Cancelled`, `CheckedIn`, `CheckedOut` or `Disputed`.
-    #[schema(value_type = String)]
     pub status: DealStatus,
     #[schema(value_type = String)]
     pub buyer: Address,
@@ -61,7 +59,6 @@ pub struct DealView {
 /// A status as a log told it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SeenView {
-    #[schema(value_type = String)]
     pub status: DealStatus,
     /// Of the block.
     pub time: Option<Timestamp>,
@@ -101,8 +98,7 @@ impl From<Seen> for SeenView {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Filter {
-    /// Only deals in this status, for example `Claimed`.
-    #[param(value_type = Option<String>)]
+    /// Only deals in this status.
     status: Option<DealStatus>,
     /// Only deals made then or later.
     #[param(value_type = Option<String>, format = DateTime)]
@@ -110,22 +106,19 @@ struct Filter {
     /// Only deals made then or earlier.
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<Timestamp>,
-    /// Entries at most: 1 to 200, 50 by default.
-    limit: Option<usize>,
-    /// The `next` of the page before.
-    after: Option<String>,
 }
 
 /// List the deals
 ///
 /// By the time they were made, newest first.
-#[utoipa::path(get, path = "", tag = "deals", params(Filter), responses(
+#[utoipa::path(get, path = "", tag = "deals", params(Filter, PageParams), responses(
     (status = 200, description = "A page of deals.", body = Page<DealView>),
-    (status = 400, description = "`bad-query`, `bad-cursor`"),
+    (status = 400, description = "`bad-cursor`"),
 ))]
 async fn list(
     State(api): State<Api>,
     Params(filter): Params<Filter>,
+    Params(paging): Params<PageParams>,
 ) -> Result<Json<Page<DealView>>, Problem> {
     let unix = |t: Timestamp| IndexValue::Number(u64::try_from(t.as_second()).unwrap_or(0));
     let query = Query {
@@ -133,10 +126,6 @@ async fn list(
         from: filter.from.map(unix),
         to: filter.to.map(unix),
         ..Query::all(DealRecord::TABLE, 0)
-    };
-    let paging = PageParams {
-        limit: filter.limit,
-        after: filter.after,
     };
     let keep = |d: &DealRecord| filter.status.is_none_or(|status| status == d.status);
     Ok(Json(
@@ -166,6 +155,33 @@ pub async fn find(api: &Api, id: &str) -> Result<DealRecord, Problem> {
     found.ok_or_else(|| Problem::not_found(format!("no deal {id} of this supplier is known")))
 }
 
+/// What every step on a deal answers; a step adds its own.
+#[derive(IntoResponses)]
+#[allow(dead_code)] // For the document.
+enum StepResponses {
+    /// The transaction, at its end.
+    #[response(status = 200)]
+    Ended(TransactionView),
+    /// The transaction, under way.
+    #[response(status = 202)]
+    UnderWay(TransactionView),
+    /// `bad-id`
+    #[response(status = 400)]
+    Unreadable,
+    /// `not-found`, `deal-not-ours`
+    #[response(status = 404)]
+    Unknown,
+    /// `deal-status` (see `deal_status`), `deal-under-way` (see `transaction`), `would-revert`, `too-much-gas`
+    #[response(status = 409)]
+    NotNow,
+    /// `signing-failed`
+    #[response(status = 500)]
+    Unsigned,
+    /// `chain-unavailable`
+    #[response(status = 503)]
+    NoChain,
+}
+
 /// The buyer is there.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -180,14 +196,11 @@ struct CheckInBody {
 /// With the buyer's voucher signature; from the deal's check-in time on also without. The deal must be Claimed.
 #[utoipa::path(post, path = "/{id}/check-in", tag = "deals", request_body = CheckInBody,
     params(("id" = String, Path), WaitParams),
-    responses(
-        (status = 200, description = "The transaction, at its end.", body = TransactionView),
-        (status = 202, description = "The transaction, under way.", body = TransactionView),
-        (status = 400, description = "`bad-id`, `bad-body`, `bad-signature`"),
-        (status = 404, description = "`not-found`"),
-        (status = 409, description = "`deal-status` (see `deal_status`), `voucher-needed` (until `due`), `would-revert`"),
+    responses(StepResponses,
+        (status = 400, description = "`bad-id`, `bad-signature`"),
+        (status = 409, description = "`deal-status` (see `deal_status`), `voucher-needed` (until `due`), \
+            `deal-under-way` (see `transaction`), `would-revert`, `too-much-gas`"),
         (status = 422, description = "`voucher-signature`: not the buyer's."),
-        (status = 503, description = "`chain-unavailable`"),
     ))]
 async fn check_in(
     State(api): State<Api>,
@@ -208,13 +221,9 @@ async fn check_in(
 /// Which pays the supplier. The node does it by itself once the deal's time has come; this is for a deal that was
 /// left behind. The deal must be CheckedIn.
 #[utoipa::path(post, path = "/{id}/check-out", tag = "deals", params(("id" = String, Path), WaitParams),
-    responses(
-        (status = 200, description = "The transaction, at its end.", body = TransactionView),
-        (status = 202, description = "The transaction, under way.", body = TransactionView),
-        (status = 400, description = "`bad-id`"),
-        (status = 404, description = "`not-found`"),
-        (status = 409, description = "`deal-status` (see `deal_status`), `deal-time` (see `due`), `deal-under-way`, `would-revert`"),
-        (status = 503, description = "`chain-unavailable`"),
+    responses(StepResponses,
+        (status = 409, description = "`deal-status` (see `deal_status`), `deal-time` (see `due`), `deal-under-way` \
+            (see `transaction`), `would-revert`, `too-much-gas`"),
     ))]
 async fn check_out(
     State(api): State<Api>,
@@ -241,14 +250,8 @@ struct RejectBody {
 /// The buyer gets everything back. The deal must be Created, that is, not claimed yet.
 #[utoipa::path(post, path = "/{id}/reject", tag = "deals", request_body = RejectBody,
     params(("id" = String, Path), WaitParams),
-    responses(
-        (status = 200, description = "The transaction, at its end.", body = TransactionView),
-        (status = 202, description = "The transaction, under way.", body = TransactionView),
-        (status = 400, description = "`bad-id`, `bad-body`"),
-        (status = 404, description = "`not-found`"),
-        (status = 409, description = "`deal-status` (see `deal_status`), `deal-under-way`, `would-revert`"),
+    responses(StepResponses,
         (status = 422, description = "`reason-missing`, `reason-too-long`"),
-        (status = 503, description = "`chain-unavailable`"),
     ))]
 async fn reject(
     State(api): State<Api>,
@@ -285,14 +288,8 @@ struct RefundBody {
 /// The buyer gets the full price back. The deal must be Claimed or CheckedIn.
 #[utoipa::path(post, path = "/{id}/refund", tag = "deals", request_body = RefundBody,
     params(("id" = String, Path), WaitParams),
-    responses(
-        (status = 200, description = "The transaction, at its end.", body = TransactionView),
-        (status = 202, description = "The transaction, under way.", body = TransactionView),
-        (status = 400, description = "`bad-id`, `bad-body`"),
-        (status = 404, description = "`not-found`"),
-        (status = 409, description = "`deal-status` (see `deal_status`), `deal-under-way`, `would-revert`"),
+    responses(StepResponses,
         (status = 422, description = "`reason-too-long`"),
-        (status = 503, description = "`chain-unavailable`"),
     ))]
 async fn refund(
     State(api): State<Api>,

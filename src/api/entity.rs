@@ -43,7 +43,7 @@ pub fn routes() -> OpenApiRouter<Api> {
 ///
 /// With what keeps it from trading, and what to do about it.
 #[utoipa::path(get, path = "", tag = "entity", responses(
-    (status = 200, description = "The entity as the registry has it.", body = Value),
+    (status = 200, description = "The entity as the registry has it.", body = EntityStatus),
     (status = 503, description = "`chain-unavailable`"),
 ))]
 async fn status(State(api): State<Api>) -> Result<Json<EntityStatus>, Problem> {
@@ -85,8 +85,23 @@ struct Done {
     /// What was sent for it so far; at its end mined, and empty if it was so already.
     transactions: Vec<TransactionView>,
     /// For the owner to sign elsewhere, in this order.
-    #[schema(value_type = Vec<Value>)]
+    #[schema(value_type = Vec<UnsignedCall>)]
     unsigned: Vec<Value>,
+}
+
+/// A call to be signed by `from`, as wallets take it.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[allow(dead_code)] // It stands for the JSON of `unsigned` in the API's document.
+struct UnsignedCall {
+    /// For people.
+    what: String,
+    chain_id: u64,
+    from: String,
+    to: String,
+    /// Always `0x0`.
+    value: String,
+    data: String,
 }
 
 /// Register, enable, disable, change the signer, deposit, withdraw
@@ -168,7 +183,7 @@ async fn act(
     access::acted(&mut audit, &actor, &name, &entity.to_string(), json!({}));
     let mut under_way = key.start(wanted, id, audit);
     let mut progress = under_way.begun(BEGIN).await;
-    if let (Some(limit), None) = (wait.limit(), &progress.outcome) {
+    if let (Some(limit), None) = (wait.limit(&api), &progress.outcome) {
         // A node that is going down answers with what there is: what was sent goes on without it.
         tokio::select! {
             ended = under_way.ended(limit) => progress = ended,

@@ -24,7 +24,8 @@ use crate::{
     store::{Event, EventCursor, Watermark},
 };
 
-/// What may be shown to anybody.
+/// What may be shown to anybody, by the names that clients of such markets filter by. The node itself emits
+/// `contract_event` alone; the others are what a program that embeds it may add.
 const PUBLIC: &[&str] = &[
     "block",
     "transaction",
@@ -51,11 +52,12 @@ pub struct Filter {
 
 /// Read the event log
 ///
-/// One event per line: `cursor`, `type`, `subject`, `time`, `data`. Without a token only the types `block`,
-/// `transaction`, `contract_event`, `payment`, `trade` and `price`.
+/// One event per line: `cursor`, `type`, `subject`, `time`, `data`. Without a token only the public types. Of those this
+/// node emits `contract_event`: a deal of the supplier's changed its status on chain. (`block`, `transaction`,
+/// `payment`, `trade` and `price` are public too, should a program that embeds the node commit some.)
 #[utoipa::path(get, path = "/api/v1/events", tag = "events", params(Filter), security((), ("token" = [])), responses(
     (status = 200, description = "The events, as lines of JSON.", body = String, content_type = "application/x-ndjson"),
-    (status = 400, description = "`bad-cursor`, `bad-query`"),
+    (status = 400, description = "`bad-cursor`"),
     (status = 401, description = "A token that does not hold, see the admin routes."),
     (status = 410, description = "`cursor-gone`: from before the store was restored; start without `since`."),
 ))]

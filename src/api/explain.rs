@@ -6,7 +6,7 @@ use alloy::primitives::B256;
 use axum::{Json, extract::State};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
+use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
@@ -23,8 +23,9 @@ const JOBS: usize = 2_000;
 const PAGE: usize = 250;
 
 /// All that is known about one id.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Explanation {
+    #[schema(value_type = String)]
     pub id: B256,
     /// The answer in one sentence.
     pub summary: String,
@@ -39,16 +40,17 @@ pub struct Explanation {
 }
 
 /// A decision, and what it is about.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Told {
     /// `request`, `deal` or `chain`.
     pub about: &'static str,
+    #[schema(value_type = String)]
     pub subject: B256,
     #[serde(flatten)]
     pub decision: Decision,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct JobStory {
     pub id: Uuid,
     pub key: String,
@@ -80,11 +82,14 @@ pub fn routes() -> OpenApiRouter<Api> {
 /// Everything known of it, and what was decided about it, in order. The id is a request's, or an offer's, which is
 /// the deal's.
 #[utoipa::path(get, path = "/{id}", tag = "explain", params(("id" = String, Path)), responses(
-    (status = 200, description = "What is known, and the decisions.", body = Object),
+    (status = 200, description = "What is known, and the decisions.", body = Explanation),
     (status = 400, description = "`bad-id`"),
     (status = 404, description = "`not-found`"),
 ))]
-async fn get(State(api): State<Api>, InPath(id): InPath<String>) -> Result<Json<Value>, Problem> {
+async fn get(
+    State(api): State<Api>,
+    InPath(id): InPath<String>,
+) -> Result<Json<Explanation>, Problem> {
     let id = parse_id(&id)?;
     let explanation = explain(&api.store, &Clock::system(), id)
         .await?
@@ -93,8 +98,7 @@ async fn get(State(api): State<Api>, InPath(id): InPath<String>) -> Result<Json<
                 "nothing is known of {id}: no request, offer or deal of this id was seen, or it was forgotten"
             ))
         })?;
-    let body = serde_json::to_value(explanation).map_err(|e| StoreError::Misuse(e.to_string()))?;
-    Ok(Json(body))
+    Ok(Json(explanation))
 }
 
 /// `None`: no request, offer or deal of this id is known.

@@ -76,7 +76,7 @@ fn refused(e: ItemError, asked_for: Option<u64>) -> Problem {
 /// In the order of their ids.
 #[utoipa::path(get, path = "", tag = "catalogue", params(PageParams), responses(
     (status = 200, description = "A page of items.", body = Page<ItemView>),
-    (status = 400, description = "`bad-query`, `bad-cursor`"),
+    (status = 400, description = "`bad-cursor`"),
 ))]
 async fn list(
     State(api): State<Api>,
@@ -94,7 +94,6 @@ async fn list(
 /// It is in the next offer built.
 #[utoipa::path(post, path = "", tag = "catalogue", request_body = Item, responses(
     (status = 201, description = "The item.", body = ItemView, headers(("ETag" = String), ("Location" = String))),
-    (status = 400, description = "`bad-body`"),
     (status = 409, description = "`item-exists`"),
     (status = 422, description = "`item-invalid`: `mistakes` lists all of them."),
 ))]
@@ -129,7 +128,7 @@ async fn get(State(api): State<Api>, InPath(id): InPath<String>) -> Result<Respo
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag that must still hold.")),
     responses(
         (status = 200, description = "The item as it is now.", body = ItemView, headers(("ETag" = String))),
-        (status = 400, description = "`bad-body`, `bad-if-match`"),
+        (status = 400, description = "`bad-if-match`"),
         (status = 404, description = "`item-not-found`"),
         (status = 409, description = "`item-changed`: by somebody else at the same moment."),
         (status = 412, description = "`item-changed`: not at the version of `If-Match`."),

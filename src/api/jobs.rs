@@ -41,13 +41,9 @@ pub struct JobView {
     pub kind: String,
     /// `kind:business id:step`; unique among unfinished jobs.
     pub key: String,
-    /// `ready`, `scheduled`, `leased`, `retrying`, `done`, `dead`, `cancelled` or `expired`.
-    #[schema(value_type = String)]
     pub state: JobState,
     /// Higher runs first.
     pub priority: i32,
-    /// `now`, `{"at": time}` or `{"at_chain_time": unix seconds}`.
-    #[schema(value_type = Value)]
     pub due: Due,
     pub deadline: Option<Timestamp>,
     pub attempts: u32,
@@ -65,7 +61,6 @@ pub struct JobView {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StepView {
     pub time: Timestamp,
-    #[schema(value_type = String)]
     pub state: JobState,
     /// Why: the error of a failed attempt, or who decided.
     pub note: Option<String>,
@@ -107,7 +102,6 @@ struct Filter {
     /// Only jobs of this kind.
     kind: Option<String>,
     /// Only those in this state.
-    #[param(value_type = Option<String>)]
     state: Option<JobState>,
     /// Only those whose key begins so.
     key: Option<String>,
@@ -143,7 +137,6 @@ struct Place {
 /// Newest first. A walk in pages shows every job once, however jobs change meanwhile.
 #[utoipa::path(get, path = "", tag = "jobs", params(Filter, Place), responses(
     (status = 200, description = "A page of jobs.", body = Page<JobView>),
-    (status = 400, description = "`bad-query`"),
 ))]
 async fn list(
     State(api): State<Api>,
@@ -162,13 +155,11 @@ async fn list(
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StatsView {
     /// What runs, and what may: limits, pauses, draining.
-    #[schema(value_type = Value)]
     pub now: QueueStatus,
     /// Jobs by kind and state.
-    #[schema(value_type = Value)]
+    #[schema(value_type = BTreeMap<String, BTreeMap<String, u64>>)]
     pub stored: BTreeMap<String, BTreeMap<JobState, u64>>,
-    /// Jobs that come again and again: `name`, `kind`, `schedule`, and the `next` tick.
-    #[schema(value_type = Vec<Value>)]
+    /// Jobs that come again and again.
     pub recurring: Vec<Tick>,
 }
 
@@ -259,17 +250,17 @@ pub struct RetriedView {
 /// All of them, or those that the filter keeps (`state` is `dead` whatever it says).
 #[utoipa::path(post, path = "/retry", tag = "jobs", params(Filter), responses(
     (status = 200, description = "How many were sent off again.", body = RetriedView),
-    (status = 400, description = "`bad-query`"),
 ))]
 async fn retry_dead(
     State(api): State<Api>,
     By(actor): By,
     Params(filter): Params<Filter>,
 ) -> Result<Json<RetriedView>, Problem> {
+    // Each job is a commit of its own: who asked is committed before the first.
+    api.acted(&actor, "jobs.retry", "dead").await?;
     let note = format!("by {actor}");
     let done = api.queue.retry_dead(&filter.into(), &note).await;
     let done = done.map_err(|e| refused(e, "changed"))?;
-    api.acted(&actor, "jobs.retry", "dead").await?;
     Ok(Json(RetriedView {
         retried: done.done,
         refused: done.refused,
@@ -289,17 +280,16 @@ pub struct DiscardedView {
 /// All of them, or those that the filter keeps (`state` is `dead` whatever it says), are cancelled.
 #[utoipa::path(post, path = "/cancel", tag = "jobs", params(Filter), responses(
     (status = 200, description = "How many were given up.", body = DiscardedView),
-    (status = 400, description = "`bad-query`"),
 ))]
 async fn discard_dead(
     State(api): State<Api>,
     By(actor): By,
     Params(filter): Params<Filter>,
 ) -> Result<Json<DiscardedView>, Problem> {
+    api.acted(&actor, "jobs.cancel", "dead").await?;
     let note = format!("by {actor}");
     let done = api.queue.discard_dead(&filter.into(), &note).await;
     let done = done.map_err(|e| refused(e, "changed"))?;
-    api.acted(&actor, "jobs.cancel", "dead").await?;
     Ok(Json(DiscardedView {
         cancelled: done.done,
         refused: done.refused,

@@ -63,7 +63,6 @@ impl From<Challenge> for ChallengeView {
 /// Made for whoever asks; whether that address may log in is told by the login, where it is proved.
 #[utoipa::path(post, path = "/challenge", tag = "login", security(()), request_body = ChallengeBody, responses(
     (status = 200, description = "The challenge.", body = ChallengeView),
-    (status = 400, description = "`bad-body`"),
     (status = 429, description = "`too-many-attempts`: see `Retry-After`."),
 ))]
 async fn challenge(State(api): State<Api>, Body(body): Body<ChallengeBody>) -> Json<ChallengeView> {
@@ -96,7 +95,7 @@ pub struct TokenView {
 /// The challenge is spent by the attempt, whatever its outcome.
 #[utoipa::path(post, path = "", tag = "login", security(()), request_body = LoginBody, responses(
     (status = 200, description = "The token.", body = TokenView),
-    (status = 400, description = "`bad-body`, `bad-signature`"),
+    (status = 400, description = "`bad-signature`"),
     (status = 401, description = "`challenge-unknown`, `challenge-expired`, `challenge-other-owner`, \
         `login-signature`, `login-not-signed-by-owner`, `login-not-an-owner`"),
     (status = 429, description = "`too-many-attempts`: see `Retry-After`."),

@@ -9,6 +9,7 @@ mod admin;
 mod answering;
 mod attempts;
 mod auth;
+mod bounds;
 mod control;
 mod deals;
 mod entity;
@@ -33,13 +34,11 @@ mod transactions;
 use std::sync::Arc;
 
 use alloy::primitives::B256;
-use axum::{Router, http::StatusCode, middleware};
+use axum::{Router, middleware};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tower_http::{
-    catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer,
-};
+use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -47,7 +46,7 @@ pub use attempts::Attempts;
 pub use control::{Control, ControlError};
 pub use explain::{Explanation, JobStory, Told, explain};
 pub use items::in_path;
-pub use probes::{Lights, Phase};
+pub use probes::{Details, Lights, Phase};
 pub use problem::Problem;
 pub use serve::{BindError, BoundServer, bind_control, bind_public, metrics_routes};
 
@@ -59,7 +58,7 @@ use crate::{
     deals::Deals,
     queue::Queue,
     requests::{Answering, Topics},
-    store::{Batch, CommitError, SharedStore, StoreError},
+    store::{Batch, CommitError, SharedStore},
 };
 
 /// What the handlers need; cheap to clone.
@@ -85,17 +84,13 @@ pub struct Api {
 }
 
 impl Api {
-    /// Writes down who asked for what was committed elsewhere just now, where the audit could not be part of that
-    /// commit.
+    /// Writes down who asks for what one commit cannot hold; before it is done, so that nothing is without it.
     async fn acted(&self, by: &Actor, action: &str, subject: &str) -> Result<(), Problem> {
         let mut batch = Batch::new();
         access::acted(&mut batch, by, action, subject, serde_json::json!({}));
-        match self.store.commit(batch).await {
-            Ok(_) => Ok(()),
-            Err(CommitError::Store(e)) => Err(e.into()),
-            // It asks for nothing.
-            Err(CommitError::Refused(p)) => Err(StoreError::Misuse(p.to_string()).into()),
-        }
+        let told = self.store.commit(batch).await;
+        told.map_err(CommitError::unconditional)?;
+        Ok(())
     }
 }
 
@@ -135,11 +130,9 @@ fn routes(admin: OpenApiRouter<Api>, login: OpenApiRouter<Api>) -> OpenApiRouter
 }
 
 fn finish(api: Api, routes: OpenApiRouter<Api>, extra: Router) -> Router {
-    let max_body = api.config.max_body;
-    // Of the answer's head: a stream's body may take as long as it likes.
-    let timeout = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, api.config.timeout.0);
+    let config = api.config.clone();
     let (routes, _) = routes.split_for_parts();
-    routes
+    let routes = routes
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(middleware::from_fn_with_state(
@@ -147,10 +140,8 @@ fn finish(api: Api, routes: OpenApiRouter<Api>, extra: Router) -> Router {
             serve::while_draining,
         ))
         .with_state(api)
-        .merge(extra)
-        .layer(timeout)
-        .layer(RequestBodyLimitLayer::new(max_body))
-        .layer(CatchPanicLayer::custom(problem::panicked))
+        .merge(extra);
+    bounds::bounded(routes, &config).layer(CatchPanicLayer::custom(problem::panicked))
 }
 
 /// An id of a deal, an offer or a request.

@@ -72,22 +72,19 @@ struct Filter {
     /// Only offers that expire then or earlier.
     #[param(value_type = Option<String>, format = DateTime)]
     expire_to: Option<Timestamp>,
-    /// Entries at most: 1 to 200, 50 by default.
-    limit: Option<usize>,
-    /// The `next` of the page before.
-    after: Option<String>,
 }
 
 /// List the offers
 ///
 /// By the time they expire, latest first; those to one request by their ids.
-#[utoipa::path(get, path = "", tag = "offers", params(Filter), responses(
+#[utoipa::path(get, path = "", tag = "offers", params(Filter, PageParams), responses(
     (status = 200, description = "A page of offers.", body = Page<OfferView>),
-    (status = 400, description = "`bad-query`, `bad-cursor`"),
+    (status = 400, description = "`bad-cursor`"),
 ))]
 async fn list(
     State(api): State<Api>,
     Params(filter): Params<Filter>,
+    Params(paging): Params<PageParams>,
 ) -> Result<Json<Page<OfferView>>, Problem> {
     let unix = |t: Timestamp| u64::try_from(t.as_second()).unwrap_or(0);
     let (from, to) = (filter.expire_from.map(unix), filter.expire_to.map(unix));
@@ -100,10 +97,6 @@ async fn list(
             ..Query::all(OfferRecord::TABLE, 0)
         }
         .reversed(),
-    };
-    let paging = PageParams {
-        limit: filter.limit,
-        after: filter.after,
     };
     let keep = |o: &OfferRecord| {
         from.is_none_or(|from| o.expire >= from) && to.is_none_or(|to| o.expire <= to)

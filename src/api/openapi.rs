@@ -8,12 +8,15 @@ use utoipa::{
     OpenApi as _, ToSchema,
     openapi::{
         Content, OpenApi, Ref, RefOr, Response,
-        path::{Operation, PathItem},
+        path::{Operation, ParameterIn, PathItem},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
-use super::problem::{MEDIA_TYPE, ProblemSchema};
+use super::{
+    bounds::UNHURRIED,
+    problem::{MEDIA_TYPE, ProblemSchema},
+};
 
 /// The name of the security scheme.
 const TOKEN: &str = "token";
@@ -80,7 +83,18 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
                 );
             }
             if operation.request_body.is_some() {
+                refusal(operation, "400", "`bad-body`");
                 refusal(operation, "413", "`body-too-large`");
+            }
+            if takes_query(operation) {
+                refusal(operation, "400", "`bad-query`");
+            }
+            if !UNHURRIED.contains(&path.as_str()) {
+                refusal(
+                    operation,
+                    "408",
+                    "`timeout`: no answer within `api.timeout`.",
+                );
             }
             refusal(
                 operation,
@@ -105,6 +119,13 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
     document
 }
 
+/// The probes read theirs leniently.
+fn takes_query(operation: &Operation) -> bool {
+    let probe = operation.tags.iter().flatten().any(|tag| tag == "probes");
+    let mut parameters = operation.parameters.iter().flatten();
+    !probe && parameters.any(|p| matches!(p, RefOr::T(p) if p.parameter_in == ParameterIn::Query))
+}
+
 /// Adds a refusal, unless the handler tells of one with this status itself: then to what it tells.
 fn refusal(operation: &mut Operation, status: &str, description: &str) {
     let held = operation.responses.responses.entry(status.to_owned());
@@ -112,7 +133,9 @@ fn refusal(operation: &mut Operation, status: &str, description: &str) {
     if let RefOr::T(response) = held {
         response.description = match response.description.as_str() {
             "" => description.to_owned(),
-            told => format!("{told} Also {description}"),
+            told if told.contains(description) => told.to_owned(),
+            told if told.ends_with('`') => format!("{told}, {description}"),
+            told => format!("{}. Also {description}", told.trim_end_matches('.')),
         };
     }
 }

@@ -5,18 +5,22 @@
 
 use std::any::Any;
 
+use alloy::primitives::Address;
 use axum::{
     http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::{
     access::{LoginError, TokenError},
     catalog::ItemError,
-    chain::{ReplaceError, SubmitError},
+    chain::{ReplaceError, SubmitError, TransactionState},
+    config::Mistake,
     deals::StepError,
+    market::DealStatus,
     requests::TopicError,
     store::StoreError,
 };
@@ -35,6 +39,19 @@ pub struct ProblemSchema {
     status: u16,
     /// What is wrong and what to do about it, for people.
     detail: String,
+    /// With `deal-status`: the status that the deal is in.
+    deal_status: Option<DealStatus>,
+    /// With `deal-time`, `voucher-needed`: when the step can be taken, or without one; unix seconds.
+    due: Option<u64>,
+    /// With `deal-under-way`: the transaction that is, if it is known.
+    transaction: Option<Uuid>,
+    /// With `transaction-settled`: the state that the transaction is in.
+    state: Option<TransactionState>,
+    /// With `no-key`: the key that the node has not.
+    #[schema(value_type = Option<String>)]
+    signer: Option<Address>,
+    /// With `item-invalid`: all of them.
+    mistakes: Option<Vec<Mistake>>,
 }
 
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -238,8 +255,23 @@ impl From<SubmitError> for Problem {
         let detail = e.to_string();
         match e {
             SubmitError::Revert(_) => Self::new(StatusCode::CONFLICT, "would-revert", detail),
+            // A step that rules this one out was journaled since it was looked for.
+            SubmitError::Refused(_) => Self::new(StatusCode::CONFLICT, "deal-under-way", detail),
+            SubmitError::TooMuchGas { .. } => {
+                Self::new(StatusCode::CONFLICT, "too-much-gas", detail)
+            }
+            SubmitError::Sign(_) => {
+                tracing::error!(error = detail, "the signer did not sign");
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "signing-failed",
+                    "the node's signer did not sign; see the node's log",
+                )
+            }
+            SubmitError::Chain(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "chain-unavailable", detail)
+            }
             SubmitError::Store(e) => e.into(),
-            _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, "chain-unavailable", detail),
         }
     }
 }
@@ -264,4 +296,44 @@ pub fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
         "the node failed to answer; see the node's log",
     )
     .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        chain::{ChainError, Revert},
+        store::Precondition,
+    };
+
+    #[test]
+    fn a_transaction_that_was_not_sent_says_whose_turn_it_is() {
+        let lost = Precondition::KeyAbsent {
+            table: "transactions".into(),
+            key: "x".into(),
+        };
+        let gas = SubmitError::TooMuchGas {
+            needed: 2,
+            allowed: 1,
+        };
+        for (error, status, name) in [
+            (SubmitError::Revert(Revert::Silent), 409, "would-revert"),
+            (SubmitError::Refused(lost), 409, "deal-under-way"),
+            (gas, 409, "too-much-gas"),
+            (SubmitError::Sign("no".into()), 500, "signing-failed"),
+            (
+                SubmitError::Chain(ChainError::Behind("no".into())),
+                503,
+                "chain-unavailable",
+            ),
+            (
+                SubmitError::Store(StoreError::Closed),
+                503,
+                "store-unavailable",
+            ),
+        ] {
+            let problem = Problem::from(StepError::Submit(error));
+            assert_eq!((problem.status.as_u16(), problem.name), (status, name));
+        }
+    }
 }

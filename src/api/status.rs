@@ -4,12 +4,17 @@ use alloy::primitives::{Address, B256};
 use axum::{Json, extract::State};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Api, answering::AnsweringView, topics::TopicView};
-use crate::store::EventCursor;
+use super::{Api, Phase, answering::AnsweringView, topics::TopicView};
+use crate::{
+    chain::FollowerStatus,
+    network::CoordinatorStatus,
+    queue::QueueStatus,
+    store::EventCursor,
+    telemetry::{LoopHealth, health::Degraded},
+};
 
 pub fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(get))
@@ -19,9 +24,7 @@ pub fn routes() -> OpenApiRouter<Api> {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StatusView {
     pub version: &'static str,
-    /// `starting`, `running` or `draining`.
-    #[schema(value_type = String)]
-    pub phase: Value,
+    pub phase: Phase,
     pub started: Timestamp,
     /// The entity it speaks for.
     #[schema(value_type = String)]
@@ -33,22 +36,17 @@ pub struct StatusView {
     pub answering: AnsweringView,
     pub topics: Vec<TopicView>,
     /// How it stands with every coordinator, in the order of the configuration.
-    #[schema(value_type = Vec<Object>)]
-    pub coordinators: Value,
-    /// Where the follower stands: `cursor`, `head`, `lag`, `trouble`.
-    #[schema(value_type = Object)]
-    pub chain: Value,
+    pub coordinators: Vec<CoordinatorStatus>,
+    /// Where the follower stands.
+    pub chain: FollowerStatus,
     /// How many jobs run, of how many that may, by kind.
-    #[schema(value_type = Object)]
-    pub queue: Value,
+    pub queue: QueueStatus,
     /// The newest event's cursor.
     pub events: String,
     /// What is in trouble, and since when; empty when all is well.
-    #[schema(value_type = Vec<Object>)]
-    pub degraded: Value,
-    /// Every long-lived task: name, state, restarts, last failure.
-    #[schema(value_type = Vec<Object>)]
-    pub loops: Value,
+    pub degraded: Vec<Degraded>,
+    /// Every long-lived task.
+    pub loops: Vec<LoopHealth>,
 }
 
 /// The whole node at a glance
@@ -56,7 +54,7 @@ pub struct StatusView {
     (status = 200, description = "How it stands.", body = StatusView),
 ))]
 async fn get(State(api): State<Api>) -> Json<StatusView> {
-    let mut details = api.lights.details();
+    let details = api.lights.details();
     let event = EventCursor {
         epoch: api.store.epoch(),
         number: api.store.watch().borrow().event,
@@ -64,18 +62,18 @@ async fn get(State(api): State<Api>) -> Json<StatusView> {
     let topics = api.topics.list().await;
     Json(StatusView {
         version: env!("CARGO_PKG_VERSION"),
-        phase: json!(*api.phase.borrow()),
+        phase: *api.phase.borrow(),
         started: api.started,
         supplier: api.supplier,
         signer: api.deals.sender.address(),
         chain_id: api.deals.contracts.chain_id(),
         answering: AnsweringView::of(&api.answering),
         topics: topics.into_iter().map(TopicView::from).collect(),
-        coordinators: details["coordinators"].take(),
-        chain: details["chain"].take(),
-        queue: details["queue"].take(),
+        coordinators: details.coordinators,
+        chain: details.chain,
+        queue: details.queue,
         events: event.to_string(),
-        degraded: json!(api.lights.degraded()),
-        loops: json!(api.lights.loops()),
+        degraded: api.lights.degraded(),
+        loops: api.lights.loops(),
     })
 }

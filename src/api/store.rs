@@ -43,7 +43,7 @@ pub struct BackupView {
 /// meanwhile; if the asker goes away, the file does too.
 #[utoipa::path(post, path = "/backup", tag = "node", request_body = BackupBody, responses(
     (status = 200, description = "The file is written and synced.", body = BackupView),
-    (status = 400, description = "`bad-body`, `bad-path`: not absolute"),
+    (status = 400, description = "`bad-path`: not absolute"),
     (status = 403, description = "`machine-only`: asked with a token"),
     (status = 500, description = "`backup-failed`: for example no space left"),
 ))]
@@ -66,6 +66,8 @@ async fn backup(
         ));
     }
     let path = body.path.display().to_string();
+    // Before the file, which then tells of itself.
+    api.acted(&actor, "store.backup", &path).await?;
     let counts = api.store.export(&body.path).await.map_err(|e| match e {
         TransferError::Store(e @ (StoreError::Failed(_) | StoreError::Closed)) => e.into(),
         e => Problem::new(
@@ -74,7 +76,6 @@ async fn backup(
             e.to_string(),
         ),
     })?;
-    api.acted(&actor, "store.backup", &path).await?;
     Ok(Json(BackupView {
         path,
         records: counts.records,

@@ -45,8 +45,6 @@ pub struct TransactionView {
     pub deal: B256,
     /// `claim`, `check-in`, …
     pub step: String,
-    /// `sent`, `mined`, `confirmed`, `reverted`, `lost` or `cancelled`.
-    #[schema(value_type = String)]
     pub state: TransactionState,
     /// The newest hash, or the one that was mined.
     #[schema(value_type = String)]
@@ -104,8 +102,6 @@ impl From<Transaction> for TransactionView {
 pub struct TransactionStatusView {
     pub id: Uuid,
     pub step: String,
-    /// `sent`, `mined`, `confirmed`, `reverted`, `lost` or `cancelled`.
-    #[schema(value_type = String)]
     pub state: TransactionState,
     #[schema(value_type = String)]
     pub hash: B256,
@@ -130,20 +126,22 @@ impl From<Transaction> for TransactionStatusView {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct WaitParams {
-    /// Wait so long (50s at most) for the transaction to be mined, for example `30s`.
+    /// Wait so long for the transaction to be mined, for example `30s`; at most five sixths of `api.timeout`, which
+    /// are 50s by default.
     #[param(value_type = Option<String>)]
     pub wait: Option<Span>,
 }
 
 impl WaitParams {
-    /// Shorter than `api.timeout` and the usual proxy's.
-    pub fn limit(&self) -> Option<Duration> {
-        self.wait.map(|wait| wait.0.min(Duration::from_secs(50)))
+    /// Shorter than `api.timeout`: the rest is for what comes before and after, or the answer would be a timeout.
+    pub fn limit(&self, api: &Api) -> Option<Duration> {
+        let longest = api.config.timeout.0 * 5 / 6;
+        self.wait.map(|wait| wait.0.min(longest))
     }
 
     /// 200 with a settled transaction, 202 with one under way.
     pub async fn answer(&self, api: &Api, mut sent: Transaction) -> Result<Response, Problem> {
-        if let Some(limit) = self.limit() {
+        if let Some(limit) = self.limit(api) {
             // A node that is going down answers with what there is: the transaction goes on without it.
             let newer = tokio::select! {
                 newer = api.deals.sender.wait(sent.id, limit) => newer?,
@@ -163,37 +161,29 @@ impl WaitParams {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Filter {
-    /// Only those in this state: `sent`, `mined`, `confirmed`, `reverted`, `lost` or `cancelled`.
-    #[param(value_type = Option<String>)]
+    /// Only those in this state.
     state: Option<TransactionState>,
     /// Only those about this deal.
     #[param(value_type = Option<String>)]
     deal: Option<B256>,
-    /// Entries at most: 1 to 200, 50 by default.
-    limit: Option<usize>,
-    /// The `next` of the page before.
-    after: Option<String>,
 }
 
 /// List the transactions
 ///
 /// Newest first.
-#[utoipa::path(get, path = "", tag = "transactions", params(Filter), responses(
+#[utoipa::path(get, path = "", tag = "transactions", params(Filter, PageParams), responses(
     (status = 200, description = "A page of transactions.", body = Page<TransactionView>),
-    (status = 400, description = "`bad-query`, `bad-cursor`"),
+    (status = 400, description = "`bad-cursor`"),
 ))]
 async fn list(
     State(api): State<Api>,
     Params(filter): Params<Filter>,
+    Params(paging): Params<PageParams>,
 ) -> Result<Json<Page<TransactionView>>, Problem> {
     // By id, which is by the time they were made.
     let query = Query {
         column: Some("id".to_owned()),
         ..Query::all(Transaction::TABLE, 0)
-    };
-    let paging = PageParams {
-        limit: filter.limit,
-        after: filter.after,
     };
     let keep = |t: &Transaction| {
         filter.state.is_none_or(|state| state == t.state)

@@ -1,5 +1,8 @@
 //! Identifiers: time-ordered for our own rows, random for what others see.
 
+use std::io;
+
+use rand::{TryRng as _, rngs::SysRng};
 use uuid::Uuid;
 
 /// A UUIDv7: sorts by the time it was made.
@@ -7,9 +10,22 @@ pub fn new_id() -> Uuid {
     Uuid::now_v7()
 }
 
-/// 32 bytes from the operating system's generator, for offer and payment ids.
+/// 32 bytes that nobody can guess, for offer and payment ids: of the thread's cryptographic generator, which the
+/// operating system's seeds.
 pub fn random_bytes32() -> [u8; 32] {
     rand::random()
+}
+
+/// 32 bytes for a key, from the operating system itself.
+///
+/// # Errors
+/// It has none to give.
+pub fn secret_bytes32() -> io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    SysRng
+        .try_fill_bytes(&mut bytes)
+        .map_err(|e| io::Error::other(format!("the system's random generator: {e}")))?;
+    Ok(bytes)
 }
 
 /// `0x1234…cdef`: enough of an id for a person to recognise it.

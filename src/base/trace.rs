@@ -7,15 +7,17 @@ use std::{borrow::Cow, fmt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Longer reasons are cut; a foreign text must not make a record large.
 const MAX_REASON: usize = 300;
 
 /// One decision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Decision {
     pub at: Timestamp,
     /// A stable name: `request.heard`, `deal.reject`, …
+    #[schema(value_type = String)]
     pub rule: Cow<'static, str>,
     /// For people.
     pub reason: String,

@@ -210,8 +210,8 @@ impl Buyer {
     }
 
     /// The buyer's half of a check-in.
-    pub fn voucher(&self, deal: B256) -> Result<Signature65, BuyerError> {
-        Ok(sign_voucher(deal, &*self.signer, &self.contracts.domain())?)
+    pub async fn voucher(&self, deal: B256) -> Result<Signature65, BuyerError> {
+        Ok(sign_voucher(deal, &*self.signer, &self.contracts.domain()).await?)
     }
 
     pub fn contracts(&self) -> &Contracts {

@@ -7,6 +7,7 @@ use std::fmt;
 
 use alloy::primitives::{Address, B256, U256};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     chain::{Call, ChainError, Contracts, Entity, EntityKind, SubmitError, entity_id},
@@ -72,11 +73,14 @@ pub enum EntityError {
 }
 
 /// How an entity stands, with what keeps it from trading.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct EntityStatus {
+    #[schema(value_type = String)]
     pub id: B256,
     pub registered: bool,
+    #[schema(value_type = Option<String>)]
     pub owner: Option<Address>,
+    #[schema(value_type = Option<String>)]
     pub signer: Option<Address>,
     pub enabled: bool,
     /// In the token's base units, as decimal text.

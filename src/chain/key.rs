@@ -1,13 +1,23 @@
 //! Loads a key that signs, from the environment or a file. Whoever keeps keys elsewhere (an HSM, a signing
-//! service) implements `market::DigestSigner` instead and hands it to the node's builder.
+//! service) implements `market::DigestSigner` instead and hands it to the node's builder; no signature is
+//! waited for longer than 20 s.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use alloy::signers::local::{
-    LocalSignerError, MnemonicBuilder, PrivateKeySigner, coins_bip39::English,
+use alloy::{
+    primitives::{Address, B256},
+    signers::local::{LocalSignerError, MnemonicBuilder, PrivateKeySigner, coins_bip39::English},
+};
+use async_trait::async_trait;
+
+use crate::{
+    base::Secret,
+    config,
+    market::{DigestSigner, SignError, Signature65},
 };
 
-use crate::{base::Secret, config, market::DigestSigner};
+/// A signature that takes longer than this is not waited for: whoever asks may hold up others.
+const LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
@@ -37,6 +47,35 @@ pub enum KeyError {
 /// The key that signs offers and the node's transactions.
 pub fn load_signer(config: &config::Signer) -> Result<Arc<dyn DigestSigner>, KeyError> {
     load("signer", config)
+}
+
+/// A signer that answers in time or says that it did not.
+struct InTime {
+    signer: Arc<dyn DigestSigner>,
+    limit: Duration,
+}
+
+/// The same signer, none of whose answers is waited for longer than the limit.
+pub fn in_time(signer: Arc<dyn DigestSigner>) -> Arc<dyn DigestSigner> {
+    let limit = LIMIT;
+    Arc::new(InTime { signer, limit })
+}
+
+#[async_trait]
+impl DigestSigner for InTime {
+    fn address(&self) -> Address {
+        self.signer.address()
+    }
+
+    async fn sign_digest(&self, digest: &B256) -> Result<Signature65, SignError> {
+        let signed = tokio::time::timeout(self.limit, self.signer.sign_digest(digest));
+        signed.await.unwrap_or_else(|_| {
+            Err(SignError {
+                signer: self.address(),
+                reason: format!("no answer within {:?}", self.limit),
+            })
+        })
+    }
 }
 
 /// The key of the entity's owner, if one is configured.
@@ -185,6 +224,30 @@ mod tests {
         config.password_env = "TRADEWIND_NO_SUCH_VARIABLE".to_owned();
         let error = load_signer(&config).err().unwrap();
         assert!(matches!(error, KeyError::NoPassword { .. }), "{error}");
+    }
+
+    /// Never answers.
+    struct Silent;
+
+    #[async_trait]
+    impl DigestSigner for Silent {
+        fn address(&self) -> Address {
+            Address::repeat_byte(1)
+        }
+
+        async fn sign_digest(&self, _: &B256) -> Result<Signature65, SignError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_signer_is_not_waited_for_longer_than_the_limit() {
+        let silent = InTime {
+            signer: Arc::new(Silent),
+            limit: Duration::from_millis(10),
+        };
+        let error = silent.sign_digest(&B256::ZERO).await.unwrap_err();
+        assert!(error.to_string().contains("no answer within"), "{error}");
     }
 
     #[test]

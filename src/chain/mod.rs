@@ -34,7 +34,7 @@ pub use contracts::{Addresses, Contracts, Head};
 pub use entity::{EntityAction, EntityError, EntityStatus};
 pub use error::{ChainError, Refusal};
 pub use follower::{CURSOR, DealReader, Effects, EffectsError, Follower, FollowerStatus};
-pub use key::{KeyError, load_owner, load_signer};
+pub use key::{KeyError, in_time, load_owner, load_signer};
 pub use log::{MarketEvent, MarketLog};
 pub use reads::{Entity, MarketRules};
 pub use registrar::{Progress, Registrar, UnderWay};

@@ -43,6 +43,7 @@ impl Contracts {
         let digest = permit.eip712_signing_hash(&domain);
         let signature = signer
             .sign_digest(&digest)
+            .await
             .map_err(|e| ChainError::Sign(e.to_string()))?;
         Ok(Some(signature.into()))
     }

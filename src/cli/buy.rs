@@ -111,7 +111,7 @@ async fn trade(mut buyer: Buyer, topic: &str, query: Value) -> Result<Value, Fai
         )));
     };
     let deal = buyer.accept(offer, payment).await?;
-    let voucher = buyer.voucher(offer.id)?;
+    let voucher = buyer.voucher(offer.id).await?;
     // Bought it is; a chain that stops answering now only makes the price harder to read.
     let decimals = buyer.contracts().token_decimals(payment.asset).await;
     Ok(json!({

@@ -21,7 +21,7 @@ pub struct Args {
 /// Prints the address; the key itself goes nowhere but into the file.
 pub fn run(args: Args) -> Result<(), Failure> {
     let (key, address) = loop {
-        let bytes = B256::from(ids::random_bytes32());
+        let bytes = B256::from(ids::secret_bytes32()?);
         // Not every 32 bytes are a key, but very nearly all.
         if let Ok(signer) = PrivateKeySigner::from_bytes(&bytes) {
             break (Secret::new(format!("{bytes}\n")), signer.address());

@@ -37,7 +37,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     if challenge.owner != owner {
         return Err(Failure::new("the challenge is for somebody else"));
     }
-    let signature = key.sign_digest(&challenge.message().digest())?;
+    let signature = key.sign_digest(&challenge.message().digest()).await?;
     let signed = json!({
         "owner": owner,
         "nonce": challenge.nonce,

@@ -14,7 +14,7 @@ pub struct Api {
     pub listen: SocketAddr,
     /// Bodies over this many bytes are refused with 413.
     pub max_body: usize,
-    /// A request that takes longer is answered 408 (streams excepted).
+    /// A request that takes longer is answered 408; streams, backups and what is done to all dead jobs excepted.
     pub timeout: Span,
 }
 

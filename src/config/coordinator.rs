@@ -1,4 +1,5 @@
-//! `[coordinator]`: where the pub/sub hub listens and how much it keeps.
+//! The settings of a pub/sub hub (`tradewind coordinator`): where it listens and how much it keeps. No section of
+//! a node's file; `--listen` and `--data-dir` set the first two, the rest are the defaults here.
 
 use std::path::PathBuf;
 

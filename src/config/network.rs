@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::Problems;
 use crate::base::Span;
 
+/// The longest topic the node hears, in bytes: a topic is a key in the store, which bounds those.
+pub const MAX_TOPIC: usize = 400;
+
 /// Under which peer id the node appears at a coordinator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -39,7 +42,8 @@ pub struct Network {
     pub publish_timeout: Span,
     /// How often a quiet connection is asked whether it still lives.
     pub probe_every: Span,
-    /// How long it may take to answer, before the connection counts as dead.
+    /// How long it may take to answer, before the connection counts as dead. A coordinator on one thread, as
+    /// the market's own server, is silent as long as anything else keeps it busy.
     pub probe_timeout: Span,
     /// Message ids remembered against duplicates; each costs about 100 bytes.
     pub remembered: usize,
@@ -57,7 +61,7 @@ impl Default for Network {
             publish_queue: 256,
             publish_timeout: Span::secs(5),
             probe_every: Span::secs(5),
-            probe_timeout: Span::secs(5),
+            probe_timeout: Span::secs(15),
             remembered: 200_000,
         }
     }
@@ -86,10 +90,10 @@ impl Network {
         }
         for (n, topic) in self.topics.iter().enumerate() {
             problems.check(
-                !topic.is_empty() && topic.len() <= 512,
+                !topic.is_empty() && topic.len() <= MAX_TOPIC,
                 &format!("network.topics[{n}]"),
                 format!("`{topic}` has {} bytes", topic.len()),
-                "1 to 512 bytes",
+                &format!("1 to {MAX_TOPIC} bytes"),
             );
         }
         let sizes = [

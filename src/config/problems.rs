@@ -3,10 +3,11 @@
 use std::fmt;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// One mistake: which key, what is wrong with it, and what would be right.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Problem {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Mistake {
     pub key: String,
     pub wrong: String,
     pub allowed: String,
@@ -14,7 +15,7 @@ pub struct Problem {
 
 /// All mistakes of one configuration, in the order found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems(Vec<Mistake>);
 
 impl Problems {
     pub fn add(
@@ -23,7 +24,7 @@ impl Problems {
         wrong: impl Into<String>,
         allowed: impl Into<String>,
     ) {
-        self.0.push(Problem {
+        self.0.push(Mistake {
             key: key.into(),
             wrong: wrong.into(),
             allowed: allowed.into(),
@@ -49,12 +50,12 @@ impl Problems {
         self.0.is_empty()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+    pub fn iter(&self) -> impl Iterator<Item = &Mistake> {
         self.0.iter()
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}; allowed: {}", self.key, self.wrong, self.allowed)
     }

@@ -3,6 +3,7 @@
 use alloy::primitives::B256;
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{DealRecord, DealTrace, Seen};
@@ -17,8 +18,9 @@ use crate::{
 const STEPS: usize = 16;
 
 /// Everything kept of one deal.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct DealStory {
+    #[schema(value_type = String)]
     pub id: B256,
     pub status: DealStatus,
     pub terms: Deal,
@@ -32,11 +34,12 @@ pub struct DealStory {
 }
 
 /// The newest transaction of a step.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TransactionStory {
     pub id: Uuid,
     pub step: String,
     pub state: TransactionState,
+    #[schema(value_type = String)]
     pub hash: B256,
     pub nonce: u64,
     pub created: Timestamp,

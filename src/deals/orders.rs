@@ -147,7 +147,7 @@ impl Deals {
                     "ordered, without the buyer: its time has come"
                 }
             };
-            let intent = self.check_in_intent(id, buyer_signature)?;
+            let intent = self.check_in_intent(id, buyer_signature).await?;
             self.send_order(intent, Step::CheckIn, why).await
         };
         self.told(id, ordered.await).await

@@ -2,6 +2,7 @@
 
 use alloy::primitives::{Address, B256, U256};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     market::{Deal, DealStatus},
@@ -28,15 +29,17 @@ pub struct DealRecord {
 }
 
 /// A status as a log told it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Seen {
     pub status: DealStatus,
     pub block: u64,
     /// Of the block, unix seconds.
     pub time: u64,
+    #[schema(value_type = String)]
     pub transaction: B256,
     pub log_index: u64,
     /// Who sent the transaction's call, as the contract saw it.
+    #[schema(value_type = String)]
     pub sender: Address,
 }
 

@@ -107,7 +107,8 @@ impl Deals {
         mut noting: Noting,
     ) -> Result<Outcome, String> {
         let id = deal.offer.id;
-        let intent = self.intent(id, step, job).map_err(|e| e.to_string())?;
+        let intent = self.intent(id, step, job).await;
+        let intent = intent.map_err(|e| e.to_string())?;
         let why = match step {
             Step::Claim => self.claim_why(deal).await?,
             step => format!("{step} is due"),
@@ -283,7 +284,7 @@ impl Deals {
     }
 
     /// The step as a transaction, with the job that takes it again if the transaction fails.
-    fn intent(&self, id: B256, step: Step, job: &Job) -> Result<Intent, StepError> {
+    async fn intent(&self, id: B256, step: Step, job: &Job) -> Result<Intent, StepError> {
         let payload = &job.spec.payload;
         let market = self.contracts.addresses();
         let (call, again) = match step {
@@ -296,7 +297,7 @@ impl Deals {
                             .ok_or_else(|| StepError::Signature("unreadable in the job".into()))?,
                     ),
                 };
-                return self.check_in_intent(id, signature.as_deref());
+                return self.check_in_intent(id, signature.as_deref()).await;
             }
             Step::Reject => {
                 let reason = payload["reason"].as_str().unwrap_or_default();
@@ -310,12 +311,13 @@ impl Deals {
         Ok(Intent::step(id, step, call).on_failure(again))
     }
 
-    pub(super) fn check_in_intent(
+    pub(super) async fn check_in_intent(
         &self,
         id: B256,
         buyer_signature: Option<&[u8]>,
     ) -> Result<Intent, StepError> {
         let ours = sign_voucher(id, &*self.signer, &self.contracts.domain())
+            .await
             .map_err(|e| StepError::Signature(e.to_string()))?;
         let theirs = buyer_signature.map(Bytes::copy_from_slice);
         let signs = std::iter::once(ours.into()).chain(theirs).collect();

@@ -260,7 +260,7 @@ impl<'a> Trader<'a> {
     }
 
     async fn check_in(&mut self, deal: B256) -> Result<(), TradeError> {
-        let voucher = format!("0x{}", hex::encode(self.buyer.voucher(deal)?));
+        let voucher = format!("0x{}", hex::encode(self.buyer.voucher(deal).await?));
         let path = format!("/api/v1/admin/deals/{deal}/check-in?wait=30s");
         let body = json!({ "signature": voucher });
         let end = Instant::now() + PATIENCE;

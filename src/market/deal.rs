@@ -5,9 +5,12 @@ use alloy::primitives::{Address, B256, U256};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use thiserror::Error;
+use utoipa::ToSchema;
 
 /// Where a deal stands, numbered as in the contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
 #[repr(u8)]
 pub enum DealStatus {
     Created = 0,
@@ -155,21 +158,26 @@ impl std::str::FromStr for Step {
 }
 
 /// A deal, as the contract's `deals(id)` returns it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Deal {
     /// Seconds since 1970 UTC; zero if there is no such deal.
     #[serde(with = "wire::decimal")]
+    #[schema(value_type = String)]
     pub created: U256,
     pub offer: Payload,
     /// Zero if no retailer took part.
+    #[schema(value_type = String)]
     pub retailer_id: B256,
     #[serde(with = "wire::checksummed")]
+    #[schema(value_type = String)]
     pub buyer: Address,
     /// In the asset's base units.
     #[serde(with = "wire::decimal")]
+    #[schema(value_type = String)]
     pub price: U256,
     #[serde(with = "wire::checksummed")]
+    #[schema(value_type = String)]
     pub asset: Address,
     pub status: DealStatus,
 }

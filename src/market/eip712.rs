@@ -7,6 +7,7 @@ use super::Payload;
 use alloy::primitives::{Address, B256, Signature, SignatureError, U256};
 use alloy::signers::{SignerSync, local::PrivateKeySigner};
 use alloy::sol_types::{Eip712Domain, SolStruct};
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -108,21 +109,23 @@ pub struct SignError {
     pub reason: String,
 }
 
-/// Whoever signs digests.
+/// Whoever signs digests. It may ask another machine; a caller that cannot wait forever sets the limit.
+#[async_trait]
 pub trait DigestSigner: Send + Sync {
     /// The address that recovers from its signatures.
     fn address(&self) -> Address;
 
     /// Signs a digest as it is, without a prefix.
-    fn sign_digest(&self, digest: &B256) -> Result<Signature65, SignError>;
+    async fn sign_digest(&self, digest: &B256) -> Result<Signature65, SignError>;
 }
 
+#[async_trait]
 impl DigestSigner for PrivateKeySigner {
     fn address(&self) -> Address {
         PrivateKeySigner::address(self)
     }
 
-    fn sign_digest(&self, digest: &B256) -> Result<Signature65, SignError> {
+    async fn sign_digest(&self, digest: &B256) -> Result<Signature65, SignError> {
         let signed = self.sign_hash_sync(digest);
         let signed = signed.map_err(|error| SignError {
             signer: self.address(),
@@ -133,12 +136,13 @@ impl DigestSigner for PrivateKeySigner {
 }
 
 /// Signs the check-in voucher of an offer, as the party that `signer` is.
-pub fn sign_voucher<S: DigestSigner + ?Sized>(
+pub async fn sign_voucher<S: DigestSigner + ?Sized>(
     offer_id: B256,
     signer: &S,
     domain: &Domain,
 ) -> Result<Signature65, SignError> {
-    signer.sign_digest(&voucher_digest(offer_id, signer.address(), domain))
+    let digest = voucher_digest(offer_id, signer.address(), domain);
+    signer.sign_digest(&digest).await
 }
 
 /// Why nobody recovers from a signature.

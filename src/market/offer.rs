@@ -104,7 +104,7 @@ impl std::fmt::Display for Part {
 impl Offer {
     /// Makes the offer that answers `request` with `draft`, and signs it. `expire` is in seconds since 1970 UTC. An offer
     /// that nobody could read is not signed.
-    pub fn sign<S: DigestSigner + ?Sized>(
+    pub async fn sign<S: DigestSigner + ?Sized>(
         draft: OfferDraft,
         request: &Request,
         id: B256,
@@ -139,7 +139,7 @@ impl Offer {
         };
         offer.to_js().to_text()?;
         let digest = eip712::offer_digest(&offer.payload, domain);
-        offer.signature = Bytes::from(signer.sign_digest(&digest)?);
+        offer.signature = Bytes::from(signer.sign_digest(&digest).await?);
         Ok(offer)
     }
 

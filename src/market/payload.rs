@@ -5,28 +5,39 @@ use super::superjson::{Js, JsObject};
 use super::wire;
 use alloy::primitives::{B256, U256};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What the supplier signs: the offer's terms, the larger ones as hashes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Payload {
+    #[schema(value_type = String)]
     pub id: B256,
     /// Seconds since 1970 UTC.
     #[serde(with = "wire::decimal")]
+    #[schema(value_type = String)]
     pub expire: U256,
+    #[schema(value_type = String)]
     pub supplier_id: B256,
     #[serde(with = "wire::decimal")]
+    #[schema(value_type = String)]
     pub chain_id: U256,
+    #[schema(value_type = String)]
     pub request_hash: B256,
+    #[schema(value_type = String)]
     pub options_hash: B256,
+    #[schema(value_type = String)]
     pub payment_hash: B256,
+    #[schema(value_type = String)]
     pub cancel_hash: B256,
     pub transferable: bool,
     /// Seconds since 1970 UTC; before it a check-in needs the buyer's voucher too.
     #[serde(with = "wire::decimal")]
+    #[schema(value_type = String)]
     pub check_in: U256,
     /// Seconds since 1970 UTC; not before it can the deal be checked out.
     #[serde(with = "wire::decimal")]
+    #[schema(value_type = String)]
     pub check_out: U256,
 }
 

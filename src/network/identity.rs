@@ -1,7 +1,7 @@
 //! Keys on disk, and under which of them the node appears at one coordinator.
 //!
 //! The TypeScript server leaves a peer id that comes back deaf for ever, and all ids of one address deaf
-//! from about the eleventh (specs of the market's network). So a server that is not ours gets a fresh id
+//! from about the eleventh (seen in its code and in trials against it). So a server that is not ours gets a fresh id
 //! per connection, ids spent there are counted, also over our own restarts, and the count starts again
 //! when the server was seen to be down. A key file is readable by its owner alone.
 

@@ -18,7 +18,7 @@ mod swarm;
 use std::path::PathBuf;
 
 pub use coordinator::{Coordinator, CoordinatorStats};
-pub use peer::{CoordinatorStatus, Inbound, Peer, PublishError};
+pub use peer::{CoordinatorStatus, Inbound, Peer, PeerEvent, PublishError};
 
 /// Why the network could not be started.
 #[derive(Debug, thiserror::Error)]

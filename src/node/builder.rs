@@ -1,11 +1,16 @@
 //! What a node is made of, and the order it is put together in.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc};
 
 use axum::Router;
 use tokio::sync::watch;
 
-use super::{Node, lights::NodeLights, owners::EntityOwner};
+use super::{
+    Node,
+    lights::NodeLights,
+    listeners::{self, Listener},
+    owners::EntityOwner,
+};
 use crate::{
     access::{self, Access},
     api::{self, Api, Attempts, Phase},
@@ -53,9 +58,11 @@ pub enum StartError {
 pub struct NodeBuilder {
     config: Config,
     offers: Option<Arc<dyn OfferBuilder>>,
+    signer: Option<Arc<dyn DigestSigner>>,
     routes: Router,
     handlers: BTreeMap<String, Arc<dyn Handler>>,
     recurring: Vec<Recurring>,
+    listeners: Vec<Arc<dyn Listener>>,
 }
 
 impl NodeBuilder {
@@ -63,15 +70,24 @@ impl NodeBuilder {
         Self {
             config,
             offers: None,
+            signer: None,
             routes: Router::new(),
             handlers: BTreeMap::new(),
             recurring: Vec::new(),
+            listeners: Vec::new(),
         }
     }
 
     /// Answers requests with these offers instead of the config's catalogue.
     pub fn offers(mut self, builder: impl OfferBuilder) -> Self {
         self.offers = Some(Arc::new(builder));
+        self
+    }
+
+    /// Signs offers and transactions, instead of the key that the config's `[signer]` names: one that never
+    /// leaves an HSM or another machine.
+    pub fn signer(mut self, signer: impl DigestSigner + 'static) -> Self {
+        self.signer = Some(Arc::new(signer));
         self
     }
 
@@ -93,15 +109,23 @@ impl NodeBuilder {
         self
     }
 
+    /// Hears of the node's start and stop, its coordinators and the messages that come.
+    pub fn listener(mut self, listener: impl Listener) -> Self {
+        self.listeners.push(Arc::new(listener));
+        self
+    }
+
     /// Puts the rooms together and starts their loops. What only needs waiting for (a coordinator, an RPC
     /// endpoint) does not fail the start: it is named by `/ready` and retried.
     pub async fn start(self, shutdown: Shutdown) -> Result<Node, StartError> {
         let Self {
             mut config,
             offers,
+            signer,
             routes,
             handlers,
             recurring,
+            listeners,
         } = self;
         let mut problems = Default::default();
         config.chain.resolve();
@@ -111,10 +135,15 @@ impl NodeBuilder {
         }
         chain::install_crypto();
         let data_dir = &config.node.data_dir;
-        std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir {
-            path: data_dir.clone(),
-            source,
-        })?;
+        // Nobody else may look in; one that is there keeps the mode that its maker gave it.
+        let mut private = std::fs::DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private
+            .create(data_dir)
+            .map_err(|source| StartError::DataDir {
+                path: data_dir.clone(),
+                source,
+            })?;
         let clock = Clock::system();
         let metrics = Metrics::new();
         let base = Tasks::new(clock.clone(), metrics.clone(), shutdown.clone());
@@ -122,7 +151,10 @@ impl NodeBuilder {
         let (sources, work, faces) = (base.group(), base.group(), base.group());
         let (phase, phase_seen) = watch::channel(Phase::Starting);
 
-        let signer: Arc<dyn DigestSigner> = chain::load_signer(&config.signer)?;
+        let signer = match signer {
+            Some(signer) => chain::in_time(signer),
+            None => chain::load_signer(&config.signer)?,
+        };
         let contracts = Contracts::new(&config.chain, &work)?;
         // Reading a large store back takes a while; the other tasks of this runtime go on meanwhile.
         let store = tokio::task::block_in_place(|| {
@@ -152,6 +184,8 @@ impl NodeBuilder {
             ..config.network.clone()
         };
         let (peer, inbound) = Peer::start(&network, data_dir, &work)?;
+        // From the first connection on.
+        let listeners: Vec<_> = listeners.into_iter().map(|l| (l, peer.events())).collect();
         let topics = Topics::new(topics, peer.clone(), store.clone(), clock.clone());
         let sender = Sender::start(
             contracts.clone(),
@@ -287,6 +321,9 @@ impl NodeBuilder {
             serve(&faces, "metrics", server, api::metrics_routes(metrics));
         }
         phase.send_replace(Phase::Running);
+        for (number, (listener, events)) in (1..).zip(listeners) {
+            listeners::listen(number, listener, events, api_address.clone(), &sources);
+        }
         tracing::info!(api = api_address, data_dir = %data_dir.display(), "ready");
         Ok(Node {
             api_address,

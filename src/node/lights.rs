@@ -1,9 +1,7 @@
 //! What the probes see of the whole node.
 
-use serde_json::{Value, json};
-
 use crate::{
-    api::Lights,
+    api::{Details, Lights},
     chain::Follower,
     network::Peer,
     queue::Queue,
@@ -34,14 +32,14 @@ impl Lights for NodeLights {
         self.register.degraded()
     }
 
-    fn details(&self) -> Value {
-        json!({
-            "api": self.api,
-            "metrics": self.metrics,
-            "coordinators": self.peer.status(),
-            "chain": self.follower.status(),
-            "queue": self.queue.status(),
-        })
+    fn details(&self) -> Details {
+        Details {
+            api: self.api.clone(),
+            metrics: self.metrics.clone(),
+            coordinators: self.peer.status(),
+            chain: self.follower.status(),
+            queue: self.queue.status(),
+        }
     }
 
     fn failure(&self) -> Option<String> {

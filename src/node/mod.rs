@@ -14,9 +14,11 @@
 
 mod builder;
 mod lights;
+mod listeners;
 mod owners;
 mod running;
 pub mod signals;
 
 pub use builder::{NodeBuilder, StartError};
+pub use listeners::Listener;
 pub use running::{Node, NodeError};

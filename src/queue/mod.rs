@@ -36,6 +36,7 @@ use crate::{
     store::{Batch, CommitError, Due, Enqueued, Job, NewJob, SharedStore},
     telemetry::{Policy, Tasks},
 };
+use utoipa::ToSchema;
 
 /// Does the work of one kind of job.
 #[async_trait]
@@ -67,7 +68,7 @@ pub struct JobContext {
 }
 
 /// How busy the queue is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct QueueStatus {
     pub draining: bool,
     pub running: usize,
@@ -75,7 +76,7 @@ pub struct QueueStatus {
     pub kinds: BTreeMap<String, KindStatus>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct KindStatus {
     pub running: usize,
     pub limit: usize,

@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Inner, Queue};
 use crate::{
@@ -148,7 +149,7 @@ impl Recurring {
 }
 
 /// A recurring job and when it comes next.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Tick {
     pub name: String,
     pub kind: String,

@@ -46,10 +46,7 @@ pub async fn publish_again(store: &SharedStore, clock: &Clock) -> Result<usize, 
         }
     }
     let count = batch.ops.len();
-    match store.commit(batch).await {
-        Ok(_) => Ok(count),
-        Err(CommitError::Store(e)) => Err(e),
-        // It asks for nothing.
-        Err(CommitError::Refused(p)) => Err(StoreError::Misuse(p.to_string())),
-    }
+    let told = store.commit(batch).await;
+    told.map_err(CommitError::unconditional)?;
+    Ok(count)
 }

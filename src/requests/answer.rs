@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use alloy::primitives::B256;
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -21,7 +22,7 @@ use crate::{
     market::{DigestSigner, Domain, Offer, Request, SignOfferError},
     network::Peer,
     queue::{Handler, JobContext, Outcome},
-    store::{Batch, CommitError, Job, JobOp, Precondition, SharedStore, StoreError, fetch},
+    store::{Batch, CommitError, Job, JobOp, Precondition, Record, SharedStore, StoreError, fetch},
 };
 
 /// A record that changed under the job is looked at again, so often before the job waits a little.
@@ -72,10 +73,9 @@ impl Answer {
         let Some(key) = job.spec.payload["request"].as_str() else {
             return Ok(Outcome::Dead("the payload names no request".into()));
         };
-        let Some(held) = fetch::<RequestRecord>(&*self.store, key).await? else {
+        let Some((held, others)) = self.look(key).await? else {
             return Ok(Outcome::Dead(format!("request {key} is not stored")));
         };
-        let others = contest::contents(&self.store, held.value.id).await?;
         if let Some(winner) = contest::winner_over(&held.value, &others) {
             let mut batch = Batch::new();
             if !matches!(held.value.state, RequestState::Superseded { .. }) {
@@ -99,6 +99,20 @@ impl Answer {
             Err(BuildError::Declined(decline)) => self.decline(job, held, decline, others).await,
             Err(e) => Ok(Outcome::Retry(e.to_string())),
         }
+    }
+
+    /// The record, and the others of its request's id: in one look, since each may wait for the disk.
+    async fn look(&self, key: &str) -> Result<Option<(Row, Vec<Row>)>, StoreError> {
+        let Some(id) = RequestRecord::request_of(key) else {
+            return Ok(None);
+        };
+        let mut others = contest::contents(&self.store, id).await?;
+        let held = match others.iter().position(|row| row.value.key() == key) {
+            Some(at) => Some(others.swap_remove(at)),
+            // Many were taken in at the same moment, more than are looked at.
+            None => fetch::<RequestRecord>(&*self.store, key).await?,
+        };
+        Ok(held.map(|held| (held, others)))
     }
 
     /// The stored offers, unless none of them can be taken up any more.
@@ -141,25 +155,19 @@ impl Answer {
             drafts.truncate(self.max_offers);
         }
         let expire = self.clock.unix() + self.offer_expire.0.as_secs();
-        let offers = drafts
-            .into_iter()
-            .map(|draft| {
-                let offer = Offer::sign(
-                    draft,
-                    &request,
-                    B256::from(ids::random_bytes32()),
-                    expire,
-                    self.supplier,
-                    &self.domain,
-                    &*self.signer,
-                )
-                .map_err(|e| match e {
-                    SignOfferError::Signer(e) => BuildError::Unavailable(e.to_string()),
-                    e => Decline::new("offer.unwritable", e.to_string()).into(),
-                })?;
-                Ok(OfferRecord::new(&offer, now))
-            })
-            .collect::<Result<Vec<_>, BuildError>>()?;
+        // All at once: a signer on another machine is waited for once, not offer by offer.
+        let request = &request;
+        let signed = drafts.into_iter().map(|draft| async move {
+            let id = B256::from(ids::random_bytes32());
+            let (supplier, domain, signer) = (self.supplier, &self.domain, &*self.signer);
+            let offer = Offer::sign(draft, request, id, expire, supplier, domain, signer);
+            let offer = offer.await.map_err(|e| match e {
+                SignOfferError::Signer(e) => BuildError::Unavailable(e.to_string()),
+                e => Decline::new("offer.unwritable", e.to_string()).into(),
+            })?;
+            Ok::<_, BuildError>(OfferRecord::new(&offer, now))
+        });
+        let offers: Vec<OfferRecord> = try_join_all(signed).await?;
         if offers.is_empty() {
             return Err(Decline::new("catalog.none", "the catalogue made no offer").into());
         }

@@ -2,7 +2,8 @@
 //!
 //! Promise: while it is off, a request that is heard gets no new offer, but an answer all the same: it is
 //! declined by the rule `answering.paused`, so that asking why finds the reason. Offers made before stay
-//! binding, and are published again when asked for. The switch outlives a restart.
+//! binding, and are published again when asked for. Turned on again, those of the declined that still live are
+//! answered. The switch outlives a restart.
 //!
 //! Failure: a store that fails leaves the switch as it is.
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{Mutex, watch};
 
+use super::resumed::answer_declined;
 use crate::{
     access::{self, Actor},
     base::Clock,
@@ -95,7 +97,7 @@ impl Answering {
         Ok(stands.unwrap_or(wanted))
     }
 
-    /// Goes on answering. Requests declined meanwhile stay declined; their buyers ask again.
+    /// Goes on answering, and answers what was declined meanwhile and has not expired.
     pub async fn resume(&self, by: &Actor) -> Result<(), StoreError> {
         self.switch(None, by).await.map(drop)
     }
@@ -137,12 +139,13 @@ impl Inner {
             })?
             .event(kind, KEY, json!(to));
         access::acted(&mut batch, by, action, KEY, json!({}));
-        self.store.commit(batch).await.map_err(|e| match e {
-            CommitError::Store(e) => e,
-            // It asks for nothing.
-            CommitError::Refused(p) => StoreError::Misuse(p.to_string()),
-        })?;
+        let told = self.store.commit(batch).await;
+        told.map_err(CommitError::unconditional)?;
         self.pause.send_replace(to.clone());
+        if to.is_none() {
+            let answered = answer_declined(&self.store, &self.clock).await?;
+            tracing::info!(answered, "answering again");
+        }
         Ok(to)
     }
 }

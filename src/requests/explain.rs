@@ -3,6 +3,7 @@
 use alloy::primitives::B256;
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     DroppedRecord, OfferRecord, RequestRecord, RequestState,
@@ -14,8 +15,9 @@ use crate::{
 };
 
 /// Everything kept of one request id.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct RequestStory {
+    #[schema(value_type = String)]
     pub id: B256,
     /// One per content asked for, the one that stands last.
     pub contents: Vec<ContentStory>,
@@ -25,8 +27,9 @@ pub struct RequestStory {
     pub dropped: Vec<Decision>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ContentStory {
+    #[schema(value_type = String)]
     pub content: B256,
     pub topic: String,
     pub nonce: u64,
@@ -35,15 +38,18 @@ pub struct ContentStory {
     pub heard: Timestamp,
     #[serde(flatten)]
     pub state: RequestState,
+    #[schema(value_type = Vec<String>)]
     pub offers: Vec<B256>,
     pub decisions: Vec<Decision>,
     /// Decisions left out of the middle, since there were too many.
     pub omitted: u32,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct OfferStory {
+    #[schema(value_type = String)]
     pub id: B256,
+    #[schema(value_type = String)]
     pub content: B256,
     pub signed: Timestamp,
     /// Unix seconds.

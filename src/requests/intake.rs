@@ -1,7 +1,9 @@
 //! Takes requests off the network: validates, drops what was heard, commits the rest with their jobs.
 //!
 //! Many commits run at once, so that the store can group them. A message that cannot be committed because
-//! the store has failed is lost with the node; its buyer was told nothing.
+//! the store has failed is lost with the node; its buyer was told nothing. One that the store refuses for its
+//! own sake (a row that cannot be read, a key that cannot be written) is counted as `unstorable`, logged and
+//! dropped: no message takes the loop down.
 
 use std::sync::Arc;
 
@@ -22,7 +24,7 @@ use crate::{
     },
     market::{Js, Request},
     network::Inbound,
-    store::{Batch, CommitError, Due, NewJob, Record, SharedStore, StoreError, fetch},
+    store::{Batch, CommitError, Due, NewJob, Record, SharedStore, StoreError},
     telemetry::{Beat, Metrics, Policy, TaskError, Tasks},
 };
 
@@ -66,9 +68,12 @@ impl Intake {
         let mut inbound = inbound.lock().await;
         let mut commits = FuturesUnordered::new();
         loop {
+            if commits.len() >= IN_FLIGHT {
+                beat.wait("the store", commits.next()).await.transpose()?;
+            }
             tokio::select! {
                 Some(outcome) = commits.next(), if !commits.is_empty() => outcome?,
-                message = beat.wait("a request", inbound.recv()), if commits.len() < IN_FLIGHT => {
+                message = beat.wait("a request", inbound.recv()) => {
                     match message {
                         Some(message) => commits.push(self.take_in(message)),
                         None => break,
@@ -77,27 +82,35 @@ impl Intake {
                 () = beat.stopped() => break,
             }
         }
-        while let Some(outcome) = commits.next().await {
+        while let Some(outcome) = beat.wait("the store", commits.next()).await {
             outcome?;
         }
-        beat.stopped().await;
+        beat.wait("the end", beat.stopped()).await;
         Ok(())
     }
 
-    /// One message: counted whatever becomes of it. An error is the store's.
+    /// One message: counted whatever becomes of it. An error is the store's end.
     async fn take_in(&self, message: Inbound) -> Result<(), StoreError> {
-        let outcome = match self
-            .rules
-            .admit(&message.topic, &message.data, self.clock.unix())
-        {
-            Ok(request) => self.admitted(&request, &message.data).await?,
-            Err(refusal) => {
-                tracing::debug!(from = message.from, topic = message.topic, %refusal, "message dropped");
-                self.refuse(&refusal).await?
+        let outcome = match self.outcome(&message).await {
+            Err(e @ (StoreError::Misuse(_) | StoreError::Unreadable { .. })) => {
+                tracing::error!(from = message.from, topic = message.topic, error = %e, "message cannot be stored");
+                "unstorable"
             }
+            outcome => outcome?,
         };
         self.metrics.requests.count(outcome);
         Ok(())
+    }
+
+    async fn outcome(&self, message: &Inbound) -> Result<&'static str, StoreError> {
+        let now = self.clock.unix();
+        match self.rules.admit(&message.topic, &message.data, now) {
+            Ok(request) => self.admitted(&request, &message.data).await,
+            Err(refusal) => {
+                tracing::debug!(from = message.from, topic = message.topic, %refusal, "message dropped");
+                self.refuse(&refusal).await
+            }
+        }
     }
 
     async fn refuse(&self, refusal: &Refusal) -> Result<&'static str, StoreError> {
@@ -116,12 +129,13 @@ impl Intake {
 
     async fn admitted(&self, request: &Request, data: &[u8]) -> Result<&'static str, StoreError> {
         let content = content_hash(request);
-        let key = RequestRecord::key_of(request.id, content);
         for _ in 0..TRIES {
-            let held = fetch::<RequestRecord>(&*self.store, &key).await?;
-            let taken = match held {
-                Some(held) => self.heard_again(request, data, held).await,
-                None => self.heard(request, data, content).await,
+            // One look for all that the decision needs.
+            let mut others = contest::contents(&self.store, request.id).await?;
+            let held = others.iter().position(|row| row.value.content == content);
+            let taken = match held.map(|at| others.swap_remove(at)) {
+                Some(held) => self.heard_again(request, data, held, &others).await,
+                None => self.heard(request, data, content, &others).await,
             };
             match taken {
                 Ok(outcome) => return Ok(outcome),
@@ -138,10 +152,10 @@ impl Intake {
         request: &Request,
         data: &[u8],
         content: alloy::primitives::B256,
+        others: &[Row],
     ) -> Taken {
         let now = self.clock.now();
-        let others = contest::contents(&self.store, request.id).await?;
-        if let Some(refusal) = outranked(request, &others) {
+        if let Some(refusal) = outranked(request, others) {
             return Ok(self.refuse(&refusal).await?);
         }
         if others.len() >= MAX_CONTENTS {
@@ -185,13 +199,18 @@ impl Intake {
 
     /// The same request and content. Asked again by a higher nonce, it is answered with the offers it has,
     /// no sooner than `republish` after the last time.
-    async fn heard_again(&self, request: &Request, data: &[u8], held: Row) -> Taken {
+    async fn heard_again(
+        &self,
+        request: &Request,
+        data: &[u8],
+        held: Row,
+        others: &[Row],
+    ) -> Taken {
         let (mut record, version) = (held.value, held.version);
         if request.nonce <= record.nonce {
             return Ok("duplicate");
         }
-        let others = contest::contents(&self.store, request.id).await?;
-        if let Some(refusal) = outranked(request, &others) {
+        if let Some(refusal) = outranked(request, others) {
             return Ok(self.refuse(&refusal).await?);
         }
         let now = self.clock.now();
@@ -200,7 +219,8 @@ impl Intake {
         let due = match record.answered {
             None => {
                 record.text = text_of(data);
-                let first = others.iter().map(|row| row.value.heard).fold(now, Ord::min);
+                let heard = others.iter().map(|row| row.value.heard);
+                let first = heard.fold(record.heard.min(now), Ord::min);
                 after(first, self.nonce_window.0).max(now)
             }
             Some(at) => after(at, self.republish.0).max(now),

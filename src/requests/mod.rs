@@ -15,6 +15,7 @@ mod explain;
 mod intake;
 mod prune;
 mod record;
+mod resumed;
 mod topics;
 mod validate;
 
@@ -26,7 +27,7 @@ pub use explain::{ContentStory, OfferStory, RequestStory, explain, request_of};
 pub use intake::Intake;
 pub use prune::{Prune, Pruned};
 pub use record::{OfferRecord, RequestRecord, RequestState};
-pub use topics::{MAX_TOPIC, MAX_TOPICS, StoredTopics, Topic, TopicError, Topics};
+pub use topics::{MAX_TOPICS, StoredTopics, Topic, TopicError, Topics};
 pub use validate::{Refusal, Rules};
 
 /// The kind of job that answers a request.

@@ -44,7 +44,8 @@ pub struct Prune {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
     pub looked_at: usize,
-    pub deleted: usize,
+    /// Deleted, or marked as staying: the next round does not meet them again.
+    pub settled: usize,
 }
 
 impl Prune {
@@ -71,7 +72,7 @@ impl Prune {
 
     /// Offers before requests, so that a request finds its offers gone.
     async fn round(&self, beat: &Beat) -> Result<(), StoreError> {
-        while !beat.is_stopping() && self.offers().await?.deleted > 0 {}
+        while !beat.is_stopping() && self.offers().await?.settled > 0 {}
         let mut after = None;
         while !beat.is_stopping() && self.requests(&mut after).await?.looked_at == BATCH {}
         while !beat.is_stopping() && self.hints().await? == BATCH {}
@@ -91,7 +92,7 @@ impl Prune {
         let rows = fetch_all::<OfferRecord>(&*self.store, query).await?;
         let mut pruned = Pruned {
             looked_at: rows.len(),
-            deleted: 0,
+            settled: 0,
         };
         let mut batch = Batch::new();
         for Versioned { mut value, version } in rows {
@@ -107,10 +108,10 @@ impl Prune {
                     })
                     .delete::<OfferRecord>(&key);
             }
-            pruned.deleted += 1;
+            pruned.settled += 1;
         }
         if !self.commit(batch).await? {
-            pruned.deleted = 0;
+            pruned.settled = 0;
         }
         Ok(pruned)
     }
@@ -127,11 +128,10 @@ impl Prune {
         let rows = fetch_all::<RequestRecord>(&*self.store, query).await?;
         let mut pruned = Pruned {
             looked_at: rows.len(),
-            deleted: 0,
+            settled: 0,
         };
         if let Some(last) = rows.last() {
-            let over = last.value.expire.max(last.value.offers_expire);
-            *after = Some((Some(over.into()), last.value.key()));
+            *after = Some((Some(last.value.over().into()), last.value.key()));
         }
         let mut batch = Batch::new();
         for Versioned { mut value, version } in rows {
@@ -146,6 +146,7 @@ impl Prune {
             if kept {
                 value.kept = true;
                 batch.update(&value, version)?;
+                pruned.settled += 1;
             } else if !left {
                 let key = value.key();
                 batch
@@ -156,10 +157,12 @@ impl Prune {
                     })
                     .delete::<RequestRecord>(&key);
                 self.remember(value, &mut batch).await?;
-                pruned.deleted += 1;
+                pruned.settled += 1;
             }
         }
-        self.commit(batch).await?;
+        if !self.commit(batch).await? {
+            pruned.settled = 0;
+        }
         Ok(pruned)
     }
 

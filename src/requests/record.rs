@@ -3,6 +3,7 @@
 use alloy::primitives::B256;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     base::{Decision, Trace},
@@ -10,7 +11,7 @@ use crate::{
     store::{IndexValue, Record},
 };
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum RequestState {
     /// Committed; a job will answer it.
@@ -27,6 +28,7 @@ pub enum RequestState {
     /// The same id was asked with other content and a nonce that wins. Offers already made stay binding
     /// until they expire.
     Superseded {
+        #[schema(value_type = String)]
         by: B256,
     },
 }
@@ -67,6 +69,16 @@ impl RequestRecord {
         format!("{id}:{content}")
     }
 
+    /// When it is over with all that came of it, unix seconds: the column `expire`.
+    pub(super) fn over(&self) -> u64 {
+        self.expire.max(self.offers_expire)
+    }
+
+    /// The id of the request in a key of [`RequestRecord::key_of`].
+    pub(super) fn request_of(key: &str) -> Option<B256> {
+        key.split_once(':')?.0.parse().ok()
+    }
+
     pub(super) fn note(&mut self, at: Timestamp, rule: &'static str, reason: impl Into<String>) {
         self.trace.push(Decision::new(at, rule, reason));
     }
@@ -79,14 +91,11 @@ impl Record for RequestRecord {
         Self::key_of(self.id, self.content)
     }
 
-    /// `expire` says when it is over with all that came of it; a record that stays is not found by it.
+    /// A record that stays is not found by when it is over.
     fn index(&self) -> Vec<(&'static str, IndexValue)> {
-        let mut columns = vec![
-            ("request", self.id.to_string().into()),
-            ("topic", self.topic.as_str().into()),
-        ];
+        let mut columns = vec![("request", self.id.to_string().into())];
         if !self.kept {
-            columns.push(("expire", self.expire.max(self.offers_expire).into()));
+            columns.push(("expire", self.over().into()));
         }
         columns
     }

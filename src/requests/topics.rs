@@ -17,15 +17,13 @@ use tokio::sync::Mutex;
 use crate::{
     access::{self, Actor},
     base::Clock,
+    config::MAX_TOPIC,
     network::Peer,
     store::{Batch, CommitError, Query, Record, SharedStore, StoreError, fetch_all},
 };
 
 /// Topics that may be turned on by hand; each costs every coordinator a subscription.
 pub const MAX_TOPICS: usize = 1000;
-
-/// The longest topic, in bytes.
-pub const MAX_TOPIC: usize = 512;
 
 /// A topic that was turned on or off by hand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,11 +201,8 @@ impl Inner {
         };
         batch.event(kind, topic.as_str(), json!({}));
         access::acted(&mut batch, by, action, &topic, json!({}));
-        self.store.commit(batch).await.map_err(|e| match e {
-            CommitError::Store(e) => e,
-            // It asks for nothing.
-            CommitError::Refused(p) => StoreError::Misuse(p.to_string()),
-        })?;
+        let told = self.store.commit(batch).await;
+        told.map_err(CommitError::unconditional)?;
         if differs {
             topics.turned.insert(topic.clone(), record);
         } else {

@@ -216,6 +216,18 @@ pub enum CommitError {
     Store(#[from] StoreError),
 }
 
+impl CommitError {
+    /// The error of a batch that asks for nothing, so that only the store itself can have refused it.
+    pub fn unconditional(self) -> StoreError {
+        match self {
+            Self::Store(e) => e,
+            Self::Refused(p) => {
+                StoreError::Misuse(format!("a batch without conditions was refused: {p}"))
+            }
+        }
+    }
+}
+
 /// Reading rows as the types they were written from.
 pub async fn fetch<R: Record>(
     store: &dyn Store,

@@ -1,17 +1,20 @@
 //! The register of loops: who runs, who waits for what, who failed when and where.
 //!
-//! A loop is dead when it gave up, or when it neither beat nor declared a wait for [`MISSED_BEAT`].
+//! A loop is dead when it gave up, or when nothing was heard of it for [`MISSED_BEAT`]: one that works must beat,
+//! one that waits is heard of once a second ([`super::Beat::wait`]). Silence is measured by a clock that only goes
+//! forward, so that setting the machine's time kills nobody.
 //! Trouble that is not death (a lost peer, a slow endpoint) is told with [`Register::degrade`] and is
 //! listed until [`Register::clear`].
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::faults::Faults;
 use crate::base::Clock;
@@ -19,7 +22,7 @@ use crate::base::Clock;
 /// A loop that has said nothing for this long is dead. Work between two beats must be shorter.
 pub const MISSED_BEAT: Duration = Duration::from_secs(10);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LoopState {
     Running,
@@ -33,7 +36,8 @@ pub enum LoopState {
     Ended,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = LoopFailure)]
 pub struct Failure {
     pub time: Timestamp,
     /// `file:line:column` for a panic, the loop's name for an error it returned.
@@ -42,7 +46,7 @@ pub struct Failure {
 }
 
 /// One loop, as `/ready` shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct LoopHealth {
     pub name: String,
     pub state: LoopState,
@@ -53,12 +57,21 @@ pub struct LoopHealth {
     pub restarts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<Failure>,
+    /// When it was last heard of: for people, and to measure its silence by.
     #[serde(skip)]
-    pub(super) last_beat: Timestamp,
+    pub(super) last_beat: (Timestamp, Instant),
+}
+
+impl LoopHealth {
+    /// It should be heard of, and is not.
+    fn is_silent(&self) -> bool {
+        matches!(self.state, LoopState::Running | LoopState::Waiting)
+            && self.last_beat.1.elapsed() > MISSED_BEAT
+    }
 }
 
 /// Trouble that does not stop the node.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Degraded {
     pub name: String,
     /// The loop it troubles, where that is not `name` itself.
@@ -91,16 +104,14 @@ impl Register {
 
     /// Every loop ever started, by name. A loop that missed its beat is shown dead since its last one.
     pub fn loops(&self) -> Vec<LoopHealth> {
-        let now = self.0.clock.now();
         let loops = self.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
         loops
             .values()
             .cloned()
             .map(|mut l| {
-                let silent = now.duration_since(l.last_beat).unsigned_abs() > MISSED_BEAT;
-                if l.state == LoopState::Running && silent {
+                if l.is_silent() {
                     l.state = LoopState::Dead;
-                    l.since = l.last_beat;
+                    l.since = l.last_beat.0;
                 }
                 l
             })
@@ -180,9 +191,9 @@ impl Register {
             waits_for: None,
             restarts: 0,
             last_failure: None,
-            last_beat: now,
+            last_beat: (now, Instant::now()),
         });
-        entry.last_beat = now;
+        entry.last_beat = (now, Instant::now());
         change(entry, now);
     }
 
@@ -194,5 +205,33 @@ impl Register {
                 l.since = now;
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The state shown of a loop that was put into `state` and not heard of since `silent`.
+    fn shown(state: LoopState, silent: Duration) -> LoopState {
+        let register = Register::new(Clock::system());
+        register.set_state("one", state, None);
+        let mut loops = register.0.loops.lock().unwrap();
+        // A machine that was up for less has no such moment.
+        loops.get_mut("one").unwrap().last_beat.1 = Instant::now().checked_sub(silent).unwrap();
+        drop(loops);
+        register.loops()[0].state
+    }
+
+    #[test]
+    fn a_loop_that_is_not_heard_of_is_dead_whether_it_works_or_waits() {
+        let over = MISSED_BEAT + Duration::from_secs(1);
+        for state in [LoopState::Running, LoopState::Waiting] {
+            assert_eq!(shown(state, Duration::ZERO), state);
+            assert_eq!(shown(state, over), LoopState::Dead);
+        }
+        for state in [LoopState::Restarting, LoopState::Ended] {
+            assert_eq!(shown(state, over), state, "nobody expects to hear of it");
+        }
     }
 }

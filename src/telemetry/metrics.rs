@@ -45,7 +45,7 @@ pub struct Metrics {
     registry: Arc<Registry>,
     /// Messages from the network, by what became of them (`accepted`, `malformed`, `oversized`, …).
     pub messages: Counts,
-    /// Requests heard, by what became of them (`answered`, `expired`, `duplicate`, …).
+    /// Requests heard, by what became of them (`accepted`, `again`, `duplicate`, `expired`, …).
     pub requests: Counts,
     /// Jobs that left a lease, by outcome (`done`, `retrying`, `dead`, …).
     pub jobs: Counts,

@@ -192,14 +192,14 @@ impl Beat {
     }
 
     /// Awaits something that may rightly take for ever (a message, a connection, a timer), saying so.
-    /// The task proves once a second that it is still being polled.
+    /// The task proves once a second that it is still being polled. Dropped before its end, the wait is over too.
     pub async fn wait<F: Future>(&self, what: &str, future: F) -> F::Output {
         tokio::pin!(future);
+        let _over = Waiting(self);
         loop {
             self.register.check_fault(&self.name);
             self.set(LoopState::Waiting, Some(what));
             if let Ok(out) = tokio::time::timeout(Duration::from_secs(1), &mut future).await {
-                self.set(LoopState::Running, None);
                 return out;
             }
         }
@@ -249,6 +249,15 @@ impl Beat {
 
     fn set(&self, state: LoopState, waits_for: Option<&str>) {
         self.register.set_state(&self.name, state, waits_for);
+    }
+}
+
+/// A wait that is under way; whoever drops it works again.
+struct Waiting<'a>(&'a Beat);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(LoopState::Running, None);
     }
 }
 
@@ -304,6 +313,19 @@ mod tests {
         assert!(failure.place.contains("tasks.rs"), "{}", failure.place);
         tasks.stop().await;
         assert_eq!(tasks.register.loops()[0].state, LoopState::Ended);
+    }
+
+    #[tokio::test]
+    async fn a_wait_is_over_when_it_is_dropped() {
+        let tasks = tasks();
+        let beat = tasks.beat("chooser");
+        let state = || tasks.register.loops()[0].state;
+        tokio::select! {
+            biased;
+            () = beat.wait("nothing", std::future::pending()) => {}
+            () = async { assert_eq!(state(), LoopState::Waiting) } => {}
+        }
+        assert_eq!(state(), LoopState::Running);
     }
 
     #[tokio::test]

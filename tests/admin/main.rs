@@ -1,8 +1,10 @@
 //! The admin API over HTTP, on a node whose chain and coordinator are away: who is let in, what the supplier can
 //! steer, and what the event log says of it afterwards.
 
+mod bounds;
 mod cli;
 mod jobs;
+mod listeners;
 mod store_files;
 
 use std::{path::Path, sync::Arc};
@@ -102,8 +104,24 @@ impl House {
         owner: PrivateKeySigner,
         fit: impl FnOnce(NodeBuilder) -> NodeBuilder,
     ) -> Self {
+        let builder = Node::builder(config(dir.path(), owner.address()));
+        Self::start(dir, owner, fit(builder)).await
+    }
+
+    /// A node configured otherwise.
+    async fn open_configured(
+        dir: TempDir,
+        owner: PrivateKeySigner,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut config = config(dir.path(), owner.address());
+        change(&mut config);
+        Self::start(dir, owner, Node::builder(config)).await
+    }
+
+    async fn start(dir: TempDir, owner: PrivateKeySigner, builder: NodeBuilder) -> Self {
         let shutdown = Shutdown::new();
-        let node = fit(Node::builder(config(dir.path(), owner.address())))
+        let node = builder
             .start(shutdown.clone())
             .await
             .unwrap_or_else(|e| panic!("{e}"));
@@ -167,7 +185,10 @@ impl House {
         let (status, _, body) = self.call(Method::POST, path, &[], Some(&owner)).await;
         assert_eq!(status, 200, "{body}");
         let challenge: Challenge = serde_json::from_value(body).unwrap();
-        let signature = key.sign_digest(&challenge.message().digest()).unwrap();
+        let signature = key
+            .sign_digest(&challenge.message().digest())
+            .await
+            .unwrap();
         let signed = json!({
             "owner": key.address(),
             "nonce": challenge.nonce,
@@ -213,6 +234,7 @@ async fn forged(house: &House, audience: &str, now: &str) -> String {
     let signature = house
         .owner
         .sign_digest(&challenge.message().digest())
+        .await
         .unwrap();
     let token = access
         .login(house.owner.address(), challenge.nonce, &signature)
@@ -520,6 +542,41 @@ async fn topics_and_the_pause_outlive_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_asked_for_much_is_written_down_before_it_is_done() {
+    let house = House::open().await;
+    let machine = house.machine();
+    let nowhere = json!({ "path": house.data_dir().join("nowhere/copy") });
+    let refused = machine
+        .post("/api/v1/admin/store/backup", &nowhere)
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("backup failed"), "{refused}");
+    let path = house.dir.path().join("copy");
+    machine
+        .post("/api/v1/admin/store/backup", &json!({ "path": path }))
+        .await
+        .unwrap();
+    let acts = async || -> Vec<String> {
+        let events = machine.events(None).await.unwrap();
+        let acts = events.iter().filter(|e| e["type"] == "admin.acted");
+        acts.map(|e| e["data"]["action"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(acts().await, ["store.backup"; 2]);
+    // The copy tells of itself.
+    let (_, counts) = store::check(&path).unwrap();
+    assert_eq!(counts.events, 2);
+
+    let done = machine
+        .post("/api/v1/admin/jobs/retry", &json!({}))
+        .await
+        .unwrap();
+    assert_eq!(done["retried"], 0);
+    assert_eq!(acts().await.last().unwrap(), "jobs.retry");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_queue_is_seen_and_steered() {
     let house = House::open().await;
     let machine = house.machine();
@@ -576,4 +633,21 @@ async fn the_queue_is_seen_and_steered() {
         .await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signer_that_is_handed_over_stands_for_the_configs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), Address::repeat_byte(2));
+    config.signer.key_file = dir.path().join("nowhere").display().to_string();
+    let shutdown = Shutdown::new();
+    let refused = Node::builder(config.clone()).start(shutdown.clone()).await;
+    assert!(refused.is_err(), "there is no key");
+    let node = Node::builder(config)
+        .signer(PrivateKeySigner::random())
+        .start(shutdown.clone())
+        .await
+        .unwrap_or_else(|e| panic!("{e}"));
+    shutdown.trigger();
+    node.run().await.unwrap();
 }

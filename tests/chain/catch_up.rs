@@ -18,13 +18,13 @@ use crate::{
 async fn catching_up_asks_for_each_range_and_each_deal_once() {
     let mut stage = Stage::new().await;
     let load = Load {
-        blocks: 2_000,
-        deals: 200,
+        blocks: 1_000,
+        deals: 100,
     };
     fill(&stage.chain, &load).await;
     let proxy = RpcProxy::to(&stage.chain.url()).await;
     stage.config.rpc = vec![proxy.url.clone()];
-    stage.config.chunk = 50;
+    stage.config.chunk = 25;
     stage.contracts = Contracts::new(&stage.config, &stage.tasks).unwrap();
     let head = stage.contracts.head().await.unwrap().number;
     let effects = DealEffects {

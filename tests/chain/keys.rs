@@ -1,13 +1,19 @@
 //! Keys that change, keys that others use, and a journal that is older than the chain.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
-use alloy::primitives::B256;
+use alloy::{
+    primitives::{Address, B256},
+    signers::local::PrivateKeySigner,
+};
+use async_trait::async_trait;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tradewind::{
     base::{Clock, Span},
-    chain::{Contracts, Intent, ReplaceError, SubmitError, TransactionState},
+    chain::{Contracts, Intent, ReplaceError, Sender, SubmitError, TransactionState},
     config,
+    market::{DigestSigner, SignError, Signature65},
     store::{Batch, NewJob},
 };
 
@@ -96,6 +102,59 @@ async fn a_foreign_sender_is_noticed_before_anything_is_sent() {
     let next = submit(&sender, harmless(&stage, 2)).await;
     assert_eq!(next.nonce, tx.nonce + 2);
     done(&sender, &next).await;
+    stage.tasks.stop().await;
+}
+
+/// A key on another machine, which takes its time.
+struct Remote {
+    key: PrivateKeySigner,
+    asked: Semaphore,
+    answers: Semaphore,
+}
+
+#[async_trait]
+impl DigestSigner for Remote {
+    fn address(&self) -> Address {
+        self.key.address()
+    }
+
+    async fn sign_digest(&self, digest: &B256) -> Result<Signature65, SignError> {
+        self.asked.add_permits(1);
+        self.answers.acquire().await.unwrap().forget();
+        self.key.sign_digest(digest).await
+    }
+}
+
+#[tokio::test]
+async fn a_signer_that_takes_its_time_holds_up_nothing_but_its_transaction() {
+    let stage = Stage::new().await;
+    let remote = Arc::new(Remote {
+        key: stage.chain.accounts.signer.clone(),
+        asked: Semaphore::new(0),
+        answers: Semaphore::new(0),
+    });
+    let slow = Sender::start(
+        stage.contracts.clone(),
+        stage.store.clone(),
+        remote.clone(),
+        &stage.config,
+        &stage.tasks,
+    );
+    let intent = harmless(&stage, 1);
+    let sending = tokio::spawn({
+        let (slow, intent) = (slow.clone(), intent.clone());
+        async move { submit(&slow, intent).await }
+    });
+    remote.asked.acquire().await.unwrap().forget();
+    // There is one thread in this test; all else goes on in it.
+    let quick = stage.sender(&stage.chain.accounts.buyer);
+    let tx = submit(&quick, harmless(&stage, 2)).await;
+    done(&quick, &tx).await;
+    let found = slow.find(intent.subject, &intent.step).await.unwrap();
+    assert!(found.is_none());
+    remote.answers.add_permits(1);
+    let tx = sending.await.unwrap();
+    done(&slow, &tx).await;
     stage.tasks.stop().await;
 }
 

@@ -123,6 +123,30 @@ async fn of_two_branches_the_one_stood_on_is_gone_by_and_the_other_named() {
     r.stage.tasks.stop().await;
 }
 
+/// What both tell is no disagreement: the chain itself was reorganised.
+#[tokio::test]
+async fn a_reorganisation_that_both_tell_is_followed() {
+    let r = rivals().await;
+    let buyer = r.stage.sender(&r.stage.chain.accounts.buyer);
+    r.stage.allow(&buyer).await;
+    let (follower, _) = r.stage.follower(&r.stage.tasks);
+    let offer = r.stage.late_offer().await;
+    r.stage.deal(&buyer, &offer).await;
+    r.stage.chain.mine(1).await.unwrap();
+    r.heard(1).await;
+    r.at_head(&follower).await;
+    r.stage.chain.reorg(2).await.unwrap();
+    until("the deal undone and made again", || async {
+        r.stage.chain.mine(1).await.unwrap();
+        r.stage.events("test.status").await.len() == 2
+    })
+    .await;
+    assert_eq!(r.stage.events("test.undone").await.len(), 1);
+    r.at_head(&follower).await;
+    r.fine().await;
+    r.stage.tasks.stop().await;
+}
+
 /// An endpoint that answers everything but logs is in trouble for as long as it does so, alone or not.
 #[tokio::test]
 async fn an_endpoint_that_hangs_where_logs_are_asked_for_stays_named() {

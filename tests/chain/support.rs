@@ -8,9 +8,10 @@ use std::{
 
 use alloy::{
     primitives::{Address, B256, Bytes, U256},
-    signers::local::PrivateKeySigner,
+    signers::{SignerSync, local::PrivateKeySigner},
 };
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use serde_json::json;
 use tradewind::{
     base::{Clock, ids},
@@ -162,6 +163,8 @@ impl Stage {
             &self.contracts.domain(),
             &self.chain.accounts.signer,
         )
+        .now_or_never()
+        .expect("a key in memory signs at once")
         .unwrap()
     }
 
@@ -275,7 +278,7 @@ pub fn altered(stage: &Stage, offer: &Offer, change: impl FnOnce(&mut Offer)) ->
     change(&mut offer);
     let digest = offer_digest(&offer.payload, &stage.contracts.domain());
     let signer = &stage.chain.accounts.signer;
-    offer.signature = DigestSigner::sign_digest(signer, &digest).unwrap().into();
+    offer.signature = signer.sign_hash_sync(&digest).unwrap().as_bytes().into();
     offer
 }
 
@@ -358,8 +361,11 @@ fn offer_of(log: &MarketLog) -> Option<B256> {
 }
 
 pub fn voucher(stage: &Stage, deal: B256, key: &PrivateKeySigner) -> Bytes {
-    let signature =
-        tradewind::market::eip712::sign_voucher(deal, key, &stage.contracts.domain()).unwrap();
+    let domain = stage.contracts.domain();
+    let signature = tradewind::market::eip712::sign_voucher(deal, key, &domain)
+        .now_or_never()
+        .expect("a key in memory signs at once")
+        .unwrap();
     Bytes::from(signature)
 }
 

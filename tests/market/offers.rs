@@ -3,6 +3,7 @@
 use super::values::{Keys, values};
 use super::vectors::Vectors;
 use alloy::primitives::{Address, B256, Bytes, U256};
+use futures::FutureExt as _;
 use proptest::prelude::*;
 use tradewind::market::eip712::{Domain, RecoverError};
 use tradewind::market::offer::{
@@ -41,6 +42,8 @@ fn sign(query: Js, options: Js) -> (Offer, Domain, Address) {
         &domain,
         &signer,
     )
+    .now_or_never()
+    .expect("a key in memory signs at once")
     .unwrap();
     (offer, domain, signer.address())
 }
@@ -236,7 +239,11 @@ fn offers_that_nobody_could_read_are_not_signed() {
         let request = Request::new(B256::ZERO, 100, 1, "topic", Js::Null);
         let (id, supplier) = (B256::ZERO, B256::ZERO);
         let signer = vectors.signer();
-        let signed = Offer::sign(draft, &request, id, 9, supplier, &vectors.domain(), &signer);
+        let domain = vectors.domain();
+        let signed = Offer::sign(draft, &request, id, 9, supplier, &domain, &signer);
+        let signed = signed
+            .now_or_never()
+            .expect("a key in memory signs at once");
         assert!(matches!(signed, Err(SignOfferError::Unwritable(_))));
     }
 }

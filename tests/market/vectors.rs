@@ -2,6 +2,7 @@
 
 use alloy::primitives::{Address, B256, U256, keccak256};
 use alloy::signers::local::PrivateKeySigner;
+use futures::FutureExt as _;
 use serde::Deserialize;
 use tradewind::market::eip712::{self, DigestSigner, Domain, recover_voucher, sign_voucher};
 use tradewind::market::offer::{
@@ -214,6 +215,8 @@ fn offers_are_signed_as_the_peers_sign_them() {
             &domain,
             &signer,
         )
+        .now_or_never()
+        .expect("a key in memory signs at once")
         .unwrap();
         assert_eq!(
             ours.signature.to_string(),
@@ -252,7 +255,10 @@ fn vouchers_are_signed_and_recovered_as_the_peers_do() {
         eip712::voucher_digest(voucher.offer_id, voucher.signer, &domain),
         voucher.digest
     );
-    let signature = sign_voucher(voucher.offer_id, signer.as_ref(), &domain).unwrap();
+    let signature = sign_voucher(voucher.offer_id, signer.as_ref(), &domain)
+        .now_or_never()
+        .expect("a key in memory signs at once")
+        .unwrap();
     assert_eq!(format!("0x{}", hex::encode(signature)), voucher.signature);
     assert_eq!(
         recover_voucher(voucher.offer_id, voucher.signer, &signature, &domain),

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::{B256, U64, U256};
+use futures::FutureExt as _;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::{Value, json};
 use tradewind::{
@@ -52,6 +53,8 @@ fn offer(world: &World, contracts: &Contracts, now: u64) -> Offer {
         &contracts.domain(),
         signer,
     )
+    .now_or_never()
+    .expect("a key in memory signs at once")
     .unwrap()
 }
 

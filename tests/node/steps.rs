@@ -67,7 +67,7 @@ pub async fn on_chain(buyer: &Buyer, deal: B256, status: DealStatus) {
 
 /// Posts the buyer's voucher until the node takes it; a node that is away is waited for.
 pub async fn check_in(control: &Control, buyer: &Buyer, deal: B256) {
-    let voucher = format!("0x{}", hex::encode(buyer.voucher(deal).unwrap()));
+    let voucher = format!("0x{}", hex::encode(buyer.voucher(deal).await.unwrap()));
     let path = format!("/api/v1/admin/deals/{deal}/check-in?wait=30s");
     let body = json!({ "signature": voucher });
     until("the check-in", || async {

@@ -1,7 +1,10 @@
 //! A chain full of deals, most of them other people's, spread over very many blocks.
 #![allow(dead_code)] // several programs share this file and each leaves something unused
 
+use std::time::Duration;
+
 use alloy::primitives::{Address, B256, U64, U256};
+use futures::FutureExt as _;
 use serde_json::{Value, json};
 use tradewind::{
     base::{Clock, ids},
@@ -36,7 +39,7 @@ pub async fn fill(chain: &DevChain, load: &Load) {
     let token = chain.tokens[0].address;
     let buyer = chain.accounts.buyer.address();
     let all = U256::MAX;
-    send(
+    settle(
         chain,
         buyer,
         contracts.approve(token, contracts.market, all),
@@ -102,13 +105,13 @@ async fn rival(chain: &DevChain, c: &Contracts) -> B256 {
     let deposit = c.min_deposit(EntityKind::Supplier).await.unwrap();
     let signer = a.signer.address();
     let register = c.register_entity(EntityKind::Supplier, salt, signer);
-    send(chain, other, register).await;
+    settle(chain, other, register).await;
     let owner = a.owner.address();
-    send(chain, owner, c.transfer(c.token, other, deposit)).await;
-    send(chain, other, c.approve(c.token, c.entities, deposit)).await;
-    send(chain, other, c.add_deposit(rival, deposit)).await;
+    settle(chain, owner, c.transfer(c.token, other, deposit)).await;
+    settle(chain, other, c.approve(c.token, c.entities, deposit)).await;
+    settle(chain, other, c.add_deposit(rival, deposit)).await;
     if !c.entity(rival).await.unwrap().unwrap().enabled {
-        send(chain, other, c.toggle_entity(rival)).await;
+        settle(chain, other, c.toggle_entity(rival)).await;
     }
     rival
 }
@@ -132,13 +135,37 @@ pub fn offer(chain: &DevChain, contracts: &Contracts, supplier: B256, expire: u6
     let id = B256::from(ids::random_bytes32());
     let signer = &chain.accounts.signer;
     let domain = contracts.domain();
-    Offer::sign(draft, &request, id, expire, supplier, &domain, signer).unwrap()
+    Offer::sign(draft, &request, id, expire, supplier, &domain, signer)
+        .now_or_never()
+        .expect("a key in memory signs at once")
+        .unwrap()
 }
 
-/// Sends from an account that anvil holds the key of; mined when this returns.
-pub async fn send(chain: &DevChain, from: Address, call: Call) {
+/// Sends from an account that anvil holds the key of.
+pub async fn send(chain: &DevChain, from: Address, call: Call) -> B256 {
     let tx = json!([{"from": from, "to": call.to, "data": call.data}]);
-    let _: B256 = chain.rpc("eth_sendTransaction", tx).await.unwrap();
+    chain.rpc("eth_sendTransaction", tx).await.unwrap()
+}
+
+/// The same, and waits for its block: a long chain answers for its newest block only.
+async fn settle(chain: &DevChain, from: Address, call: Call) {
+    let hash = send(chain, from, call).await;
+    let mined = async {
+        loop {
+            let receipt: Value = chain
+                .rpc("eth_getTransactionReceipt", json!([hash]))
+                .await
+                .unwrap();
+            if !receipt.is_null() {
+                assert_eq!(receipt["status"], "0x1", "{receipt}");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), mined)
+        .await
+        .expect("it is mined");
 }
 
 async fn set<T>(chain: &DevChain, method: &'static str, params: Value)

@@ -193,7 +193,11 @@ async fn a_commit_waits_no_longer_while_a_large_store_is_backed_up() {
         let began = Instant::now();
         let took = match copied {
             true => {
+                let before = store.watch().borrow().event;
                 store.export(&file).await.unwrap();
+                let events = store.watch().borrow().event - before;
+                // A fact, a lease, an end and a beginning each.
+                assert!(events > 4 * 20, "commits waited for the copy: {events}");
                 began.elapsed()
             }
             false => {
@@ -337,6 +341,8 @@ async fn an_import_keeps_out_whoever_comes_meanwhile() {
     // What an import that was killed has left is no hindrance.
     fs::create_dir_all(back.dir.path().join("importing/store/sled")).unwrap();
     fs::write(back.dir.path().join("importing/store/id"), "half").unwrap();
+    let half = back.try_open().err().unwrap().to_string();
+    assert!(half.contains("cut short"), "{half}");
     tradewind::store::import(&back.options, back.dir.path(), &file, &back.clock).unwrap();
     assert_eq!(names(back.dir.path()), ["store"]);
     assert_eq!(back.open().id(), store.id());

@@ -3,6 +3,8 @@
 
 mod blobs;
 mod copies;
+#[path = "../support/deal.rs"]
+mod deal;
 mod disks;
 mod paging;
 mod upgrade;
@@ -11,47 +13,25 @@ mod verify;
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tradewind::{
     base::Clock,
     config,
     shutdown::Shutdown,
     store::{
-        Batch, Enqueued, IndexValue, Job, JobId, LeaseRequest, NewJob, Record, Store,
+        Batch, Enqueued, Job, JobId, LeaseRequest, NewJob, Store,
         sled::{OpenError, SledStore},
     },
     telemetry::{Metrics, Tasks},
 };
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Deal {
-    id: String,
-    status: String,
-    created: u64,
-    note: String,
-}
+use self::deal::Deal;
 
-impl Record for Deal {
-    const TABLE: &'static str = "deals";
-    fn key(&self) -> String {
-        self.id.clone()
-    }
-    fn index(&self) -> Vec<(&'static str, IndexValue)> {
-        vec![
-            ("status", self.status.as_str().into()),
-            ("created", self.created.into()),
-        ]
-    }
-}
-
+/// With a note of its own, so that two bodies are two blobs.
 fn deal(id: &str, created: u64, note: usize) -> Deal {
     Deal {
-        id: id.to_owned(),
-        status: "Created".to_owned(),
-        created,
-        // Of its own, so that two bodies are two blobs.
         note: id.repeat(note / id.len()),
+        ..deal::deal(id, "Created", created)
     }
 }
 

@@ -32,6 +32,7 @@ use alloy::primitives::B256;
 use async_trait::async_trait;
 use serde::Serialize;
 use tokio::sync::{Notify, broadcast, watch};
+use utoipa::ToSchema;
 
 use crate::{
     base::Backoff,
@@ -116,7 +117,7 @@ pub trait DealReader: Send + Sync {
 }
 
 /// How far the follower is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FollowerStatus {
     /// The last block whose logs are taken in.
     pub cursor: Option<u64>,

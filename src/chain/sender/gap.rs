@@ -76,6 +76,7 @@ impl Inner {
         };
         let tx = self
             .sign_new(&intent, &quote, nonce)
+            .await
             .map_err(|e| e.to_string())?;
         let old = fetch::<Transaction>(&*self.store, &tx.key())
             .await

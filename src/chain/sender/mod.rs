@@ -39,7 +39,7 @@ use uuid::Uuid;
 use self::{fees::Caps, wire::Handed};
 use crate::{
     base::{Clock, ids},
-    chain::{Call, ChainError, Contracts, Revert},
+    chain::{Call, ChainError, Contracts, Revert, in_time},
     config,
     market::{DigestSigner, Step},
     store::{
@@ -159,7 +159,8 @@ impl Sender {
         let sender = Self(Arc::new(Inner {
             contracts,
             store,
-            signer,
+            // One that does not answer would keep every other transaction waiting.
+            signer: in_time(signer),
             config: config.clone(),
             caps: Caps::new(config),
             clock: tasks.register.clock().clone(),

@@ -142,7 +142,8 @@ impl Inner {
             gas,
             fees,
             &*self.signer,
-        )?;
+        )
+        .await?;
         tx.hash = signed.hash;
         tx.hashes.push(signed.hash);
         if cancel {

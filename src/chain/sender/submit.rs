@@ -122,7 +122,7 @@ impl Inner {
             }
             let ledger = self.ledger(&mut synced, quote.count).await?;
             let nonce = ledger.as_ref().map_or(0, |l| l.value.next);
-            let tx = self.sign_new(&intent, &quote, nonce)?;
+            let tx = self.sign_new(&intent, &quote, nonce).await?;
 
             let mut all = Batch::new();
             let next = NonceLedger {
@@ -173,7 +173,7 @@ impl Inner {
     }
 
     /// A new row, signed.
-    pub(super) fn sign_new(
+    pub(super) async fn sign_new(
         &self,
         intent: &Intent,
         quote: &Quote,
@@ -187,6 +187,7 @@ impl Inner {
             quote.fees,
             &*self.signer,
         )
+        .await
         .map_err(SubmitError::Sign)?;
         Ok(Transaction {
             id: ids::new_id(),

@@ -17,7 +17,7 @@ pub(super) struct Signed {
     pub raw: Bytes,
 }
 
-pub(super) fn sign(
+pub(super) async fn sign(
     call: &Call,
     chain_id: u64,
     nonce: u64,
@@ -38,6 +38,7 @@ pub(super) fn sign(
     };
     let signature = signer
         .sign_digest(&tx.signature_hash())
+        .await
         .map_err(|e| e.to_string())?;
     let signature = Signature::from_raw(&signature).map_err(|e| e.to_string())?;
     let signed = tx.into_signed(signature);
@@ -131,8 +132,8 @@ mod tests {
         assert_eq!(Handed::read(Ok(B256::ZERO)), Handed::Accepted);
     }
 
-    #[test]
-    fn signed_bytes_hash_to_what_is_journaled() {
+    #[tokio::test]
+    async fn signed_bytes_hash_to_what_is_journaled() {
         let signer = alloy::signers::local::PrivateKeySigner::random();
         let call = Call {
             to: signer.address(),
@@ -143,7 +144,7 @@ mod tests {
             max_fee: 10,
             max_tip: 1,
         };
-        let signed = sign(&call, 31337, 4, 21_000, fees, &signer).unwrap();
+        let signed = sign(&call, 31337, 4, 21_000, fees, &signer).await.unwrap();
         assert_eq!(alloy::primitives::keccak256(&signed.raw), signed.hash);
         assert_eq!(signed.raw[0], 2);
     }

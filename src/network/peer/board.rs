@@ -1,14 +1,27 @@
-//! What is known of every coordinator, for whoever asks.
+//! What is known of every coordinator, for whoever asks; what happens there, for whoever listens.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
+use utoipa::ToSchema;
 
+use super::Inbound;
 use crate::base::Timestamp;
 
+/// What may wait for a listener; beyond it, it is told how much it missed.
+const WAITING: usize = 1024;
+
+/// What happens at the coordinators.
+#[derive(Clone, Debug)]
+pub enum PeerEvent {
+    Connected { coordinator: String },
+    Disconnected { coordinator: String, why: String },
+    Message(Arc<Inbound>),
+}
+
 /// How it stands with one coordinator.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct CoordinatorStatus {
     pub address: String,
     pub connected: bool,
@@ -36,6 +49,7 @@ pub struct CoordinatorStatus {
 pub(super) struct Board {
     statuses: Mutex<Vec<CoordinatorStatus>>,
     any: watch::Sender<bool>,
+    events: broadcast::Sender<PeerEvent>,
 }
 
 impl Board {
@@ -56,6 +70,7 @@ impl Board {
         Self {
             statuses: Mutex::new(addresses.iter().map(status).collect()),
             any: watch::Sender::new(false),
+            events: broadcast::Sender::new(WAITING),
         }
     }
 
@@ -78,11 +93,42 @@ impl Board {
     pub(super) fn update(&self, n: usize, change: impl FnOnce(&mut CoordinatorStatus)) {
         let mut statuses = self.lock();
         if let Some(status) = statuses.get_mut(n) {
+            let before = status.connected;
             change(status);
+            if before != status.connected {
+                // Nobody listening is no error.
+                let _ = self.events.send(PeerEvent::of(status));
+            }
         }
         // Told while the lock is held, so that two links cannot tell it in the wrong order.
         let any = statuses.iter().any(|s| s.connected);
         self.any
             .send_if_modified(|now| std::mem::replace(now, any) != any);
+    }
+}
+
+impl Board {
+    pub(super) fn events(&self) -> broadcast::Receiver<PeerEvent> {
+        self.events.subscribe()
+    }
+
+    /// A message that is handed to the node.
+    pub(super) fn heard(&self, message: &Inbound) {
+        if self.events.receiver_count() > 0 {
+            let _ = self
+                .events
+                .send(PeerEvent::Message(Arc::new(message.clone())));
+        }
+    }
+}
+
+impl PeerEvent {
+    fn of(status: &CoordinatorStatus) -> Self {
+        let coordinator = status.address.clone();
+        if status.connected {
+            return Self::Connected { coordinator };
+        }
+        let why = status.last_error.clone().unwrap_or_default();
+        Self::Disconnected { coordinator, why }
     }
 }

@@ -19,10 +19,10 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use board::Board;
-pub use board::CoordinatorStatus;
+pub use board::{CoordinatorStatus, PeerEvent};
 use link::Link;
 
 use super::{NetworkError, frame::OWN_FRAME_LIMIT, identity::Identities, rpc, seen::Seen, swarm};
@@ -199,6 +199,12 @@ impl Peer {
         self.topics.send_if_modified(|topics| {
             topics.contains(topic) && Arc::make_mut(topics).remove(topic)
         });
+    }
+
+    /// What happens at the coordinators from now on, messages heard among it; drop it to unsubscribe. For watching
+    /// only: what is heard is taken from the receiver of [`Peer::start`].
+    pub fn events(&self) -> broadcast::Receiver<PeerEvent> {
+        self.board.events()
     }
 
     /// How it stands with every coordinator, in the order of the configuration.

@@ -103,12 +103,14 @@ async fn take(link: &Link, own: PeerId, message: Message) {
     }
     count("accepted");
     link.board.update(link.number, |s| s.messages_in += 1);
-    room.send(Inbound {
+    let message = Inbound {
         topic: verified.topic,
         data: verified.data.to_vec(),
         from: verified.author.to_string(),
         coordinator: link.text.clone(),
-    });
+    };
+    link.board.heard(&message);
+    room.send(message);
 }
 
 /// The request for those of the offered messages that we lack.

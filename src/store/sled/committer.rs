@@ -29,6 +29,7 @@ use super::{
     index::Index,
     keys,
     leases::Patience,
+    log,
     mark::Mark,
     open::Identity,
     read,
@@ -90,6 +91,8 @@ pub(super) struct Committer {
     /// Numbers of the oldest event kept and of the newest written.
     pub first_event: u64,
     pub event: u64,
+    /// The oldest page of the log, once it was looked at: the number and the time of its newest event.
+    pub oldest: Option<(u64, Timestamp)>,
     pub sequence: u64,
     pub chain_time: u64,
     /// Whether leases that ran out may be taken for lost.
@@ -307,7 +310,7 @@ impl Committer {
         }
         self.keep(&group)?;
         let opened = self.opened.clone();
-        let writes = group.rows.len() + group.jobs.len();
+        let writes = group.rows.len() + group.jobs.len() + group.events.len() / 16;
         let mut batch = ::sled::Batch::default();
         self.stage_blobs(&mut group, &mut batch)?;
         for (key, value) in group.rows {
@@ -322,6 +325,9 @@ impl Committer {
                 Some(row) => batch.insert(&key, row.encode()),
                 None => batch.remove(&key),
             }
+        }
+        for (key, page) in log::pages(self.event + 1, &group.events) {
+            batch.insert(&key, page);
         }
         let mut counters = Vec::with_capacity(16);
         counters.u64(group.sequence);
@@ -344,6 +350,7 @@ impl Committer {
         self.finished.extend(group.finished);
         self.count_dead(group.dead);
         self.first_event += dropped.events;
+        self.oldest = dropped.oldest.or(self.oldest);
         self.event = group.event;
         self.sequence = group.sequence;
         self.chain_time = group.chain_time.unwrap_or(self.chain_time);

@@ -50,6 +50,7 @@ pub(super) struct Kept {
     pub head: Head,
     /// The newest job of the cut; what comes behind it came later.
     last_job: JobId,
+    most: usize,
     inner: Mutex<Inner>,
 }
 
@@ -78,6 +79,7 @@ impl Kept {
                 event,
             },
             last_job: last_job.unwrap_or_default(),
+            most: MOST,
             inner: Mutex::default(),
         })
     }
@@ -117,7 +119,7 @@ impl Kept {
             inner.bytes += ROW + key.len() + was.as_ref().map_or(0, |v| v.len());
             inner.rows.insert(key.into_owned(), was);
         }
-        if inner.bytes > MOST {
+        if inner.bytes > self.most {
             inner.over = true;
             inner.rows = BTreeMap::new();
         }
@@ -196,7 +198,7 @@ impl<'a> Cut<'a> {
         if inner.over {
             return Err(StoreError::Misuse(format!(
                 "more than {} MiB were changed while the copy was made; make it in a quieter hour, or on a faster disk",
-                MOST >> 20
+                self.kept.most >> 20
             )));
         }
         Ok(inner)
@@ -294,5 +296,78 @@ impl<'a> Cut<'a> {
             }
             inner.passed.insert(*prefix, last);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config,
+        store::sled::{
+            open::{self, Upgrade},
+            schema::Schema,
+        },
+    };
+
+    fn opened(dir: &Path) -> (Opened, Identity) {
+        let schema = Schema::built_in().unwrap();
+        open::open(&config::Store::default(), dir, &schema, Upgrade::Yes).unwrap()
+    }
+
+    /// What a committer does: keeps, then changes.
+    fn change(opened: &Opened, kept: &Kept, key: &[u8], to: Option<&[u8]>) {
+        kept.keep(&opened.db, std::iter::once(key.into())).unwrap();
+        match to {
+            Some(value) => opened.db.insert(key, value).unwrap(),
+            None => opened.db.remove(key).unwrap(),
+        };
+    }
+
+    #[test]
+    fn the_walk_sees_what_was_there_whatever_becomes_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (opened, identity) = opened(dir.path());
+        let key = |n: usize| format!("ra\0{n:06}").into_bytes();
+        let rows = 2 * SLICE + 10;
+        for n in (0..rows).step_by(2) {
+            opened.db.insert(key(n), b"old").unwrap();
+        }
+        let kept = Arc::new(Kept::begin(&opened, &identity, &Clock::system()).unwrap());
+        let cut = Cut::new(&opened, kept.clone());
+        let mut seen = Vec::new();
+        let mut at = 0;
+        cut.walk::<StoreError>(keys::RECORD, &|| Ok(()), |found, value| {
+            assert_eq!(value, b"old");
+            seen.push(found.to_vec());
+            // Ahead of the walk and behind it rows change, go and come.
+            at += 1;
+            let (changed, gone, come) = ((at * 7) % rows, (at * 11) % rows, (at * 13) % rows);
+            change(&opened, &kept, &key(changed & !1), Some(b"new"));
+            change(&opened, &kept, &key(gone & !1), None);
+            change(&opened, &kept, &key(come | 1), Some(b"new"));
+            Ok(())
+        })
+        .unwrap();
+        let old: Vec<_> = (0..rows).step_by(2).map(key).collect();
+        assert_eq!(seen, old);
+    }
+
+    #[test]
+    fn a_cut_that_would_take_too_much_memory_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (opened, identity) = opened(dir.path());
+        let mut kept = Kept::begin(&opened, &identity, &Clock::system()).unwrap();
+        kept.most = 1_000;
+        let kept = Arc::new(kept);
+        let cut = Cut::new(&opened, kept.clone());
+        let go_on = || Ok(());
+        let walk = || cut.walk::<StoreError>(keys::RECORD, &go_on, |_, _| Ok(()));
+        for n in 0..20u8 {
+            assert_eq!(walk().is_ok(), n < 11);
+            change(&opened, &kept, &[keys::CURSOR, n], Some(b"x"));
+        }
+        assert!(walk().unwrap_err().to_string().contains("quieter hour"));
+        assert!(kept.lock().rows.is_empty());
     }
 }

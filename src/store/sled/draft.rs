@@ -13,6 +13,7 @@ use super::{
     index::Index,
     jobrow::JobRow,
     keys,
+    log::Entry,
     rows::{Body, RecordRow},
     schema::Schema,
 };
@@ -51,6 +52,8 @@ pub struct Layer {
     /// Jobs that became dead (`true`) or are so no longer, with when they died.
     pub dead: Vec<(Died, bool)>,
     pub chain_time: Option<u64>,
+    /// In the order of their numbers, the last of which is `event`.
+    pub events: Vec<Entry>,
     /// Number of the newest event.
     pub event: u64,
     /// Counts batches for ever; the version of the rows they write.
@@ -86,12 +89,16 @@ impl Layer {
         self.finished.extend(other.finished);
         self.dead.extend(other.dead);
         self.chain_time = other.chain_time.or(self.chain_time);
+        self.events.extend(other.events);
         self.event = other.event;
         self.sequence = other.sequence;
     }
 
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.jobs.is_empty() && self.blobs.is_empty()
+        self.rows.is_empty()
+            && self.jobs.is_empty()
+            && self.blobs.is_empty()
+            && self.events.is_empty()
     }
 }
 
@@ -324,29 +331,27 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Gives the event its number and time. The time stands in front of the body.
+    /// Gives the event its number and time.
     pub(super) fn append(&mut self, event: &EventDraft) -> Result<(), Halt> {
         let body =
             serde_json::to_vec(&(&event.kind, &event.subject, &event.data)).map_err(|e| {
                 StoreError::Misuse(format!("the event `{}` cannot be written: {e}", event.kind))
             })?;
+        let entry = Entry {
+            time: self.ground.now,
+            body: self.body(body),
+        };
         self.top.event += 1;
-        let mut value = Vec::with_capacity(body.len() + 9);
-        value.i64(self.ground.now.as_microsecond());
-        self.body(body).write(&mut value);
-        self.put(keys::event(self.top.event), value);
+        self.top.events.push(entry);
         Ok(())
     }
 
-    pub(super) fn event_time(&self, number: u64) -> Result<Option<Timestamp>, Halt> {
-        Ok(self
-            .row(&keys::event(number))?
-            .and_then(|row| Reader(&row).i64())
-            .and_then(|micros| Timestamp::from_microsecond(micros).ok()))
-    }
-
-    pub(super) fn forget_event(&mut self, number: u64) -> Result<(), Halt> {
-        self.remove_body(&keys::event(number), 8)
+    /// Takes a page of the log out of the tree.
+    pub(super) fn forget_page(&mut self, key: &[u8], events: &[(u64, Entry)]) {
+        for (_, entry) in events {
+            self.release(Some(&entry.body));
+        }
+        self.remove(key);
     }
 
     pub(super) fn chain_time(&self) -> u64 {

@@ -66,10 +66,10 @@ pub(super) fn write(
         writer.put(&Item::Job(Box::new(job)))
     })?;
     cut.walk::<TransferError>(keys::EVENT, go_on, |key, bytes| {
-        let event = read::event(cut, key, bytes)?;
-        writer.put(&Item::Event(event.ok_or_else(|| {
-            unreadable("events", hex::encode(key).as_bytes())
-        })?))
+        for event in read::events_of_page(cut, key, bytes, &|_| true)? {
+            writer.put(&Item::Event(event))?;
+        }
+        Ok(())
     })?;
     Ok(writer)
 }

@@ -111,9 +111,11 @@ mod tests {
     use crate::store::{JobState, NewJob};
 
     /// Rows alone.
-    impl View for ::sled::Db {
+    struct Rows(::sled::Db);
+
+    impl View for Rows {
         fn get(&self, key: &[u8]) -> Result<Option<::sled::IVec>, StoreError> {
-            Ok(::sled::Tree::get(self, key)?)
+            Ok(self.0.get(key)?)
         }
 
         fn blobs(&self) -> &std::path::Path {
@@ -124,7 +126,7 @@ mod tests {
     #[test]
     fn a_history_is_split_and_put_together_again() {
         let dir = tempfile::tempdir().unwrap();
-        let tree = ::sled::open(dir.path()).unwrap();
+        let rows = Rows(::sled::open(dir.path()).unwrap());
         let now = Timestamp::from_second(1_000).unwrap();
         let mut row = JobRow::new(&NewJob::new("k", "k", serde_json::Value::Null), now);
         for n in 0..60 {
@@ -139,9 +141,9 @@ mod tests {
         assert!(row.encode().len() < BYTES, "{}", row.encode().len());
         for (key, piece) in split {
             assert!(piece.len() < 6 * 1024, "{}", piece.len());
-            tree.insert(key, piece).unwrap();
+            rows.0.insert(key, piece).unwrap();
         }
-        complete(&tree, id, &mut row).unwrap();
+        complete(&rows, id, &mut row).unwrap();
         assert!(row.history.len() >= 80, "{}", row.history.len());
         assert!(whole.ends_with(&row.history));
     }

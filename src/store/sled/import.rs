@@ -16,7 +16,7 @@ use super::{
     committer::{COUNTERS, collect},
     history,
     jobrow::JobRow,
-    keys,
+    keys, log,
     open::{self, Upgrade},
     restored,
     rows::{BlobRow, Body, RecordRow},
@@ -44,6 +44,8 @@ struct Rows<'a> {
     waiting: usize,
     writer: BlobWriter,
     blobs: HashMap<BlobId, BlobRow>,
+    /// Consecutive events that are not written yet, and the number of the first.
+    events: (u64, Vec<log::Entry>),
 }
 
 impl Rows<'_> {
@@ -145,11 +147,26 @@ impl Rows<'_> {
     }
 
     fn event(&mut self, number: u64, at: Timestamp, e: &EventDraft) -> Result<(), TransferError> {
-        let mut value = Vec::new();
-        value.i64(at.as_microsecond());
-        self.body(json(&(&e.kind, &e.subject, &e.data))?)?
-            .write(&mut value);
-        self.put(&keys::event(number), value)
+        let entry = log::Entry {
+            time: at,
+            body: self.body(json(&(&e.kind, &e.subject, &e.data))?)?,
+        };
+        // A number may be missing where a body was gone.
+        let (first, entries) = &self.events;
+        if *first + entries.len() as u64 != number || entries.len() >= 1_000 {
+            self.flush_events()?;
+            self.events.0 = number;
+        }
+        self.events.1.push(entry);
+        Ok(())
+    }
+
+    fn flush_events(&mut self) -> Result<(), TransferError> {
+        let (first, entries) = std::mem::take(&mut self.events);
+        for (key, page) in log::pages(first, &entries) {
+            self.put(&key, page)?;
+        }
+        Ok(())
     }
 }
 
@@ -230,6 +247,7 @@ fn fill(
         waiting: 0,
         writer: BlobWriter::open(&opened.blobs).map_err(io_at(&opened.blobs))?,
         blobs: HashMap::new(),
+        events: (0, Vec::new()),
     };
     while let Some(item) = reader.next()? {
         rows.item(schema, item)?;
@@ -250,6 +268,7 @@ fn fill(
         rows.event(event, now, &draft)?;
         rows.put(&keys::meta(restored::ROW), restored::row(head.created))?;
     }
+    rows.flush_events()?;
     for (id, row) in std::mem::take(&mut rows.blobs) {
         rows.put(&keys::blob(&id), row.encode())?;
     }

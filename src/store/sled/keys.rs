@@ -19,6 +19,7 @@ pub const UNFINISHED: u8 = b's';
 pub const FINISHED: u8 = b'd';
 /// Pieces of a job's older history.
 pub const HISTORY: u8 = b'h';
+/// A page of the event log, under the number of its first event.
 pub const EVENT: u8 = b'e';
 pub const BLOB: u8 = b'b';
 

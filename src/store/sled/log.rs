@@ -2,7 +2,7 @@
 //!
 //! A row costs the tree the same whether it holds one event or thirty, and a group of commits brings many at once, so
 //! that pages are what makes an event cheap. An event is written once, with its group, and never moved. Retention
-//! drops whole pages.
+//! drops whole pages. Rows from before schema step 6 hold one event each, and are read as such.
 
 use jiff::Timestamp;
 
@@ -14,6 +14,8 @@ use super::{
 
 /// Bytes of a page at which no further event goes in; one event alone may take more.
 const PAGE: usize = 4_000;
+/// What a page begins with: a time that no event has, since a row of one event begins with its time.
+const MARK: i64 = -1;
 
 /// An event as it stands in a page: its time, and its kind, subject and data as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,13 +46,14 @@ pub fn pages(mut first: u64, entries: &[Entry]) -> Vec<([u8; 9], Vec<u8>)> {
             bytes <= PAGE
         });
         let (now, later) = rest.split_at(fit.count().max(1));
-        let mut page = Vec::with_capacity(bytes.min(PAGE));
+        let mut page = Vec::with_capacity(8 + bytes.min(PAGE));
+        page.i64(MARK);
         for entry in now {
             page.u32((entry.size() - 4) as u32);
             page.i64(entry.time.as_microsecond());
             entry.body.write(&mut page);
         }
-        pages.push((keys::page(first), page));
+        pages.push((keys::event(first), page));
         first += now.len() as u64;
         rest = later;
     }
@@ -59,19 +62,24 @@ pub fn pages(mut first: u64, entries: &[Entry]) -> Vec<([u8; 9], Vec<u8>)> {
 
 /// The events of a page with their numbers; `None` if it is not in a known form.
 pub fn entries(key: &[u8], page: &[u8]) -> Option<Vec<(u64, Entry)>> {
-    let mut number = keys::first_of_page(key)?;
+    let mut number = keys::event_number(key)?;
     let mut rest = Reader(page);
+    if rest.i64()? != MARK {
+        return Some(vec![(number, entry(page)?)]);
+    }
     let mut found = Vec::new();
     while !rest.0.is_empty() {
-        let bytes = rest.bytes()?;
-        let entry = Entry {
-            time: Timestamp::from_microsecond(Reader(bytes).i64()?).ok()?,
-            body: Body::read(bytes.get(8..)?)?,
-        };
-        found.push((number, entry));
+        found.push((number, entry(rest.bytes()?)?));
         number += 1;
     }
     (!found.is_empty()).then_some(found)
+}
+
+fn entry(bytes: &[u8]) -> Option<Entry> {
+    Some(Entry {
+        time: Timestamp::from_microsecond(Reader(bytes).i64()?).ok()?,
+        body: Body::read(bytes.get(8..)?)?,
+    })
 }
 
 #[cfg(test)]
@@ -96,7 +104,7 @@ mod tests {
                 .collect();
             let mut found = Vec::new();
             for (key, page) in pages(first, &entries) {
-                prop_assert!(page.len() <= PAGE);
+                prop_assert!(page.len() <= 8 + PAGE);
                 found.extend(super::entries(&key, &page).unwrap());
             }
             let numbered: Vec<_> = (first..).zip(entries).collect();
@@ -111,10 +119,23 @@ mod tests {
             body: Body::Inline(vec![1; bytes]),
         };
         let made = pages(5, &[entry(10), entry(2 * PAGE), entry(10)]);
-        let firsts: Vec<_> = made.iter().map(|(key, _)| keys::first_of_page(key)).collect();
+        let firsts: Vec<_> = made
+            .iter()
+            .map(|(key, _)| keys::event_number(key))
+            .collect();
         assert_eq!(firsts, [Some(5), Some(6), Some(7)]);
         let (key, page) = &made[0];
         assert_eq!(entries(key, &page[..page.len() - 1]), None);
         assert_eq!(entries(key, &[]), None);
+    }
+
+    #[test]
+    fn a_row_of_one_event_is_read_too() {
+        let mut row = Vec::new();
+        row.i64(1_000);
+        Body::Inline(vec![7]).write(&mut row);
+        let found = entries(&keys::event(3), &row).unwrap();
+        assert_eq!(found[0].0, 3);
+        assert_eq!(found[0].1.time.as_microsecond(), 1_000);
     }
 }

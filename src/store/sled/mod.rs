@@ -24,6 +24,7 @@ mod jobrow;
 mod jobs;
 mod keys;
 mod leases;
+mod log;
 mod mark;
 mod open;
 mod read;

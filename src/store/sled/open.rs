@@ -8,6 +8,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -51,6 +52,11 @@ pub enum OpenError {
          nothing that was acknowledged is lost"
     )]
     Unwritable { dir: PathBuf, reason: String },
+    #[error(
+        "an import into {0} was cut short before there was a store; run it again, or remove the directory `importing` \
+         there to begin without it"
+    )]
+    HalfImported(PathBuf),
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
     #[error("{0}")]
@@ -104,7 +110,10 @@ pub(super) fn open(
     let tree_dir = dir.join("sled");
     let blobs = dir.join("blobs");
     for d in [&dir, &tree_dir, &blobs] {
-        fs::create_dir_all(d).map_err(at(d))?;
+        // A data directory that this makes, by a restore, is its owner's alone, as one that a node makes.
+        let mut private = fs::DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(d).map_err(at(d))?;
     }
     let lock = lock(&dir, data_dir)?;
     clear_torn(&tree_dir, &dir, |name| name.ends_with(".generating"))?;
@@ -115,6 +124,10 @@ pub(super) fn open(
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         Err(e) => return Err(at(&name)(e)),
     };
+    // A node that was started again by itself must not begin anew where its owner was moving a store to.
+    if named.is_none() && data_dir.join("importing").exists() {
+        return Err(OpenError::HalfImported(data_dir.to_owned()));
+    }
     let db = match open_tree(options, &tree_dir) {
         Ok(db) => db,
         // A snapshot only shortens the open; without one the tree is read back from its log.

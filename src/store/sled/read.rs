@@ -9,16 +9,14 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use jiff::Timestamp;
 use sled::IVec;
 
 use super::{
     Opened, Shared,
-    bytes::Reader,
     draft::unreadable,
     history,
     jobrow::JobRow,
-    keys,
+    keys, log,
     rows::{BlobRow, Body, RecordRow},
     schema::{ColumnType, Schema},
 };
@@ -246,44 +244,65 @@ pub(super) fn events(
     if since >= last {
         return Ok(found);
     }
-    let range = keys::event(since + 1)..=keys::event(last);
-    for entry in opened.db.range(range).take(limit) {
-        let (key, row) = entry?;
-        // Retention may take a body while we read.
-        found.extend(event(opened, &key, &row)?);
+    // The page that holds the next one may have begun before it.
+    let next = keys::event(since + 1);
+    let begin = opened
+        .db
+        .range(keys::event(0)..=next)
+        .next_back()
+        .transpose()?
+        .map_or(next.to_vec(), |(key, _)| key.to_vec());
+    for page in opened.db.range(begin..=keys::event(last).to_vec()) {
+        let (key, page) = page?;
+        let asked = |number: u64| number > since && number <= last;
+        found.extend(events_of_page(opened, &key, &page, &asked)?);
+        if found.len() >= limit {
+            found.truncate(limit);
+            break;
+        }
     }
     Ok(found)
 }
 
-/// The event of a row; `None` when its body is gone meanwhile.
-pub(super) fn event(view: &impl View, key: &[u8], row: &[u8]) -> Result<Option<Event>, StoreError> {
-    let number = keys::event_number(key).unwrap_or_default();
-    let bad = || unreadable("events", number, "not in a known form");
-    let time = Reader(row)
-        .i64()
-        .and_then(|micros| Timestamp::from_microsecond(micros).ok())
-        .ok_or_else(bad)?;
-    let body = match row.get(8..).and_then(Body::read).ok_or_else(bad)? {
-        Body::Inline(bytes) => bytes,
-        Body::Blob(_) => {
-            let name = number.to_string();
-            match with_body(view, ("events", &name, key), |row| {
-                Some(((), Body::read(row.get(8..)?)?))
-            })? {
-                Some(((), bytes)) => bytes,
-                None => return Ok(None),
-            }
+/// The asked-for events of a page, but those whose bodies are gone meanwhile.
+pub(super) fn events_of_page(
+    view: &impl View,
+    key: &[u8],
+    page: &[u8],
+    asked: &dyn Fn(u64) -> bool,
+) -> Result<Vec<Event>, StoreError> {
+    let first = keys::event_number(key).unwrap_or_default();
+    let entries = log::entries(key, page)
+        .ok_or_else(|| unreadable("events", first, "not in a known form"))?;
+    let mut found = Vec::new();
+    for (at, (number, entry)) in entries.into_iter().enumerate() {
+        if !asked(number) {
+            continue;
         }
-    };
-    let (kind, subject, data) =
-        serde_json::from_slice(&body).map_err(|e| unreadable("events", number, e))?;
-    Ok(Some(Event {
-        number,
-        time,
-        kind,
-        subject,
-        data,
-    }))
+        let body = match entry.body {
+            Body::Inline(bytes) => bytes,
+            Body::Blob(_) => {
+                let again = |page: &IVec| {
+                    let (_, entry) = log::entries(key, page)?.into_iter().nth(at)?;
+                    Some(((), entry.body))
+                };
+                match with_body(view, ("events", &number.to_string(), key), again)? {
+                    Some(((), bytes)) => bytes,
+                    None => continue,
+                }
+            }
+        };
+        let (kind, subject, data) =
+            serde_json::from_slice(&body).map_err(|e| unreadable("events", number, e))?;
+        found.push(Event {
+            number,
+            time: entry.time,
+            kind,
+            subject,
+            data,
+        });
+    }
+    Ok(found)
 }
 
 /// What a scan walks: the rows themselves, or a column's entries that point to them.

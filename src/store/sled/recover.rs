@@ -17,6 +17,7 @@ use super::{
     jobrow::JobRow,
     keys,
     leases::Patience,
+    log,
     mark::Mark,
     open::Identity,
     read,
@@ -106,6 +107,7 @@ pub(super) fn committer(
         dead,
         first_event,
         event,
+        oldest: None,
         sequence,
         chain_time,
         seen: now,
@@ -133,15 +135,18 @@ fn job(
 
 /// The numbers of the oldest and of the newest event that are there.
 fn event_bounds(tree: &::sled::Tree) -> Result<(Option<u64>, Option<u64>), String> {
-    let number = |end: Option<::sled::Result<(::sled::IVec, ::sled::IVec)>>| {
-        end.transpose()
-            .map_err(text)
-            .map(|e| e.and_then(|(key, _)| keys::event_number(&key)))
+    let first = tree.scan_prefix([keys::EVENT]).next().transpose();
+    let last = tree.scan_prefix([keys::EVENT]).next_back().transpose();
+    let first = first.map_err(text)?;
+    let last = match last.map_err(text)? {
+        Some((key, page)) => {
+            let events = log::entries(&key, &page);
+            let events = events.ok_or("the newest page of the log is not in a known form")?;
+            events.last().map(|(number, _)| *number)
+        }
+        None => None,
     };
-    let mut events = tree.scan_prefix([keys::EVENT]);
-    let last = number(events.next_back())?;
-    let first = number(tree.scan_prefix([keys::EVENT]).next())?;
-    Ok((first, last))
+    Ok((first.and_then(|(key, _)| keys::event_number(&key)), last))
 }
 
 /// Bytes of the blobs that rows name, by segment. A segment that none names is left over from a crash, and goes.

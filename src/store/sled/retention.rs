@@ -3,9 +3,12 @@
 //! Staged along with the groups that are written anyway, a bounded piece at a time, so that keeping the
 //! bounds costs the same per job whether the store is small or large.
 
+use jiff::Timestamp;
+
 use super::{
     committer::Committer,
-    draft::{Draft, Ground, Halt, Layer},
+    draft::{Draft, Ground, Halt, Layer, unreadable},
+    keys, log,
 };
 use crate::base::time::before;
 
@@ -17,6 +20,8 @@ pub(super) const SWEEP: usize = 512;
 pub(super) struct Dropped {
     pub finished: usize,
     pub events: u64,
+    /// The oldest page of the log that stays: the number and the time of its newest event.
+    pub oldest: Option<(u64, Timestamp)>,
 }
 
 /// Gives up jobs whose deadline passed and, with `leases`, frees leases that ran out. What the group drafted
@@ -68,17 +73,43 @@ impl Committer {
         for (_, id) in self.dead.iter().take(too_many.min(limit)) {
             draft.drop_dead(*id)?;
         }
-        let young = before(ground.now, self.options.keep_events.0);
-        for number in (self.first_event..=self.event).take(limit) {
-            let too_many = self.event - number + 1 > self.options.keep_events_count;
-            if !too_many && draft.event_time(number)?.is_some_and(|at| at > young) {
-                break;
-            }
-            draft.forget_event(number)?;
-            dropped.events += 1;
-        }
+        self.retain_events(&mut draft, &mut dropped, limit as u64)?;
         let layer = draft.done();
         group.join(layer);
         Ok(dropped)
+    }
+
+    /// The oldest pages of the log, as long as all events of a page may go.
+    fn retain_events(
+        &self,
+        draft: &mut Draft<'_>,
+        dropped: &mut Dropped,
+        limit: u64,
+    ) -> Result<(), Halt> {
+        let young = before(draft.ground.now, self.options.keep_events.0);
+        let may_go = |(last, time): (u64, Timestamp)| {
+            self.event.saturating_sub(last) >= self.options.keep_events_count || time <= young
+        };
+        dropped.oldest = self.oldest;
+        if self.oldest.is_some_and(|oldest| !may_go(oldest)) {
+            return Ok(());
+        }
+        let pages = keys::event(self.first_event)..=keys::event(self.event);
+        for page in draft.ground.tree.range(pages) {
+            let (key, bytes) = page?;
+            let events = log::entries(&key, &bytes).ok_or_else(|| {
+                let number = keys::event_number(&key).unwrap_or_default();
+                unreadable("events", number, "not in a known form")
+            })?;
+            let newest = events.last().map(|(number, event)| (*number, event.time));
+            let Some(newest) = newest.filter(|n| may_go(*n) && dropped.events < limit) else {
+                dropped.oldest = newest;
+                return Ok(());
+            };
+            draft.forget_page(&key, &events);
+            dropped.events = newest.0 + 1 - self.first_event;
+        }
+        dropped.oldest = None;
+        Ok(())
     }
 }

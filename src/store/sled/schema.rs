@@ -13,6 +13,7 @@ const STEPS: &[&str] = &[
     include_str!("../../../migrations/sled/0003.toml"),
     include_str!("../../../migrations/sled/0004.toml"),
     include_str!("../../../migrations/sled/0005.toml"),
+    include_str!("../../../migrations/sled/0006.toml"),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -10,7 +10,7 @@ use super::{
     bytes::Reader,
     export,
     jobrow::{JobRow, read_steps},
-    keys, read, restored,
+    keys, log, read, restored,
     rows::{BlobRow, Body, RecordRow},
     schema::{ColumnType, Schema},
 };
@@ -276,20 +276,24 @@ impl Walk<'_> {
         let mut before: Option<u64> = None;
         for entry in self.rows(keys::EVENT) {
             let (key, bytes) = entry?;
-            let number = keys::event_number(&key).unwrap_or_default();
-            self.found.events += 1;
-            if before.is_some_and(|b| b + 1 != number) {
+            let first = keys::event_number(&key).unwrap_or_default();
+            if before.is_some_and(|b| b + 1 != first) {
                 self.found
-                    .wrong(format!("the events before {number} are missing"));
+                    .wrong(format!("the events before {first} are missing"));
             }
-            before = Some(number);
-            let whole =
-                Reader(&bytes).i64().is_some() && self.note(bytes.get(8..).and_then(Body::read));
-            if !whole {
+            let Some(events) = log::entries(&key, &bytes) else {
                 self.found
-                    .wrong(format!("event {number}: not in a known form"));
-            } else if let Err(e) = read::event(self.opened, &key, &bytes) {
+                    .wrong(format!("event {first}: not in a known form"));
+                before = None;
+                continue;
+            };
+            if let Err(e) = read::events_of_page(self.opened, &key, &bytes, &|_| true) {
                 self.found.wrong(e.to_string());
+            }
+            for (number, event) in events {
+                self.found.events += 1;
+                before = Some(number);
+                self.note(Some(event.body));
             }
         }
         Ok(before.unwrap_or(0))
