@@ -104,6 +104,8 @@ fn start(store: &SharedStore, tasks: &Tasks, room: Arc<Semaphore>) -> Queue {
 
 fn spec(kind: &str, key: &str) -> NewJob {
     let mut spec = NewJob::new(kind, key, json!({}));
+    // An attempt that a kill cut off counts, and a slow job may meet every kill there is.
+    spec.max_attempts = 1_000_000;
     spec.backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(5));
     spec
 }
