@@ -4,7 +4,7 @@
 //! end; the same wish asked again joins the one that is under way. Asked with `"unsigned": true`, any node answers
 //! with the calls for the owner to sign elsewhere.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use alloy::primitives::{Address, B256};
 use axum::{
@@ -181,12 +181,14 @@ async fn act(
     let mut audit = Batch::new();
     let name = format!("entity.{action}");
     access::acted(&mut audit, &actor, &name, &entity.to_string(), json!({}));
+    let asked = Instant::now();
     let mut under_way = key.start(wanted, id, audit);
-    let mut progress = under_way.begun(BEGIN).await;
+    let mut progress = under_way.begun(BEGIN.min(api.config.timeout.0 / 2)).await;
     if let (Some(limit), None) = (wait.limit(&api), &progress.outcome) {
+        let rest = limit.saturating_sub(asked.elapsed());
         // A node that is going down answers with what there is: what was sent goes on without it.
         tokio::select! {
-            ended = under_way.ended(limit) => progress = ended,
+            ended = under_way.ended(rest) => progress = ended,
             () = api.stopping.cancelled() => {}
         }
     }

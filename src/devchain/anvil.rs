@@ -29,6 +29,8 @@ pub(super) struct Anvil {
     child: Arc<Mutex<Child>>,
     /// An empty chain under this one, which ends with it.
     _under: Option<Box<Anvil>>,
+    /// Where it puts old states. Left to itself it fills the user's home, and leaves them there when it is killed.
+    _states: Option<tempfile::TempDir>,
 }
 
 impl Anvil {
@@ -61,8 +63,14 @@ impl Anvil {
         options: &Options,
         more: &[&str],
     ) -> Result<Self, DevChainError> {
+        let states = tempfile::Builder::new()
+            .prefix("tradewind-anvil-")
+            .tempdir()
+            .map_err(|e| DevChainError::Start(format!("no directory for its states: {e}")))?;
         let mut command = Command::new(binary(install));
         command
+            .arg("--cache-path")
+            .arg(states.path())
             .args(["--host", "127.0.0.1"])
             .args(["--port", &options.port.to_string()])
             .args(["--chain-id", &options.chain_id.to_string()])
@@ -96,7 +104,10 @@ impl Anvil {
             .spawn(move || stay_with(command, tell))
             .map_err(|e| DevChainError::Start(format!("no thread: {e}")))?;
         match tokio::time::timeout(START_LIMIT, told).await {
-            Ok(Ok(Ok(anvil))) => Ok(anvil),
+            Ok(Ok(Ok(mut anvil))) => {
+                anvil._states = Some(states);
+                Ok(anvil)
+            }
             Ok(Ok(Err(reason))) => Err(DevChainError::Start(reason)),
             Ok(Err(_)) => Err(DevChainError::Start("it ended at once".to_owned())),
             Err(_) => Err(DevChainError::Start(format!(
@@ -149,6 +160,7 @@ fn stay_with(mut command: Command, tell: oneshot::Sender<Result<Anvil, String>>)
                 pid,
                 child: child.clone(),
                 _under: None,
+                _states: None,
             };
             // If nobody waits any more, dropping the answer kills the child.
             let _ = sender.send(Ok(anvil));

@@ -3,7 +3,10 @@
 use alloy::primitives::{Address, B256, U64, U256};
 use serde_json::json;
 use tradewind::{
-    chain::{EntityAction, EntityKind, Intent, Registrar, TransactionState, watch_entity},
+    chain::{
+        Call, ChainError, EntityAction, EntityError, EntityKind, Intent, Registrar,
+        TransactionState, watch_entity,
+    },
     market::{DealStatus, Step},
     store::Batch,
 };
@@ -170,6 +173,33 @@ async fn a_deposit_that_runs_low_is_named_by_the_margin_that_is_wanted() {
     let more = EntityAction::Deposit(min / U256::from(100));
     registrar.act(more, id).await.unwrap();
     named(false).await;
+    stage.tasks.stop().await;
+}
+
+/// A process that was killed between approval and deposit leaves the approval, which counts; no second one is sent.
+#[tokio::test]
+async fn a_deposit_goes_on_from_its_approval() {
+    let stage = Stage::new().await;
+    let (owner, c) = (stage.chain.accounts.owner.address(), &stage.contracts);
+    let five = EntityAction::Deposit(U256::from(5));
+    let plan = async || {
+        let planned = five.plan(c, stage.chain.supplier_id, owner, None, 0).await;
+        planned.unwrap()
+    };
+    let calls = plan().await;
+    let names = |calls: &[Call]| calls.iter().map(|c| c.what.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&calls), ["approve", "add deposit"]);
+    play(&stage, owner, &calls[0]).await;
+    let calls = plan().await;
+    assert_eq!(names(&calls), ["add deposit"]);
+    play(&stage, owner, &calls[0]).await;
+    // An endpoint that does not know what was done yet is not asked what is to be done.
+    let head = c.head().await.unwrap().number;
+    let early = EntityAction::Enable
+        .plan(c, stage.chain.supplier_id, owner, None, head + 1)
+        .await;
+    let is_behind = |e: &EntityError| matches!(e, EntityError::Chain(ChainError::Behind(_)));
+    assert!(early.as_ref().is_err_and(is_behind), "{early:?}");
     stage.tasks.stop().await;
 }
 

@@ -57,6 +57,9 @@ enum Step {
     Extend {
         lease: usize,
     },
+    Wake {
+        job: usize,
+    },
     Cancel {
         job: usize,
     },
@@ -90,6 +93,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (n.clone(), 0..40u8).prop_map(|(lease, by)| Step::Later { lease, by }),
         1 => n.clone().prop_map(|lease| Step::HandBack { lease }),
         1 => n.clone().prop_map(|lease| Step::Extend { lease }),
+        1 => n.clone().prop_map(|job| Step::Wake { job }),
         1 => n.clone().prop_map(|job| Step::Cancel { job }),
         1 => n.prop_map(|job| Step::Requeue { job }),
         2 => prop_oneof![9 => 1..45i64, 1 => YEAR..50 * YEAR].prop_map(|by| Step::Clock { by }),
@@ -209,6 +213,18 @@ impl World {
                 let op = |lease| JobOp::Extend { lease, by };
                 let then = |m: &Model, job: &mut Job| job.until = m.steady + LEASE;
                 self.on_lease(lease, op, then, false).await;
+            }
+            Step::Wake { job } => {
+                let Some(was) = self.model.nth(job) else {
+                    return;
+                };
+                self.commit(JobOp::Wake(was.id)).await.unwrap();
+                if matches!(was.state, JobState::Scheduled | JobState::Retrying) {
+                    let job = self.model.job(was.id);
+                    job.state = JobState::Ready;
+                    job.due = Due::Now;
+                    self.model.events += 1;
+                }
             }
             Step::Cancel { job } => {
                 let Some(was) = self.model.nth(job) else {

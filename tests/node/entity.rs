@@ -183,6 +183,10 @@ async fn the_page_on_entities_is_true() {
         .await;
     };
     let count = |done: &serde_json::Value| done["transactions"].as_array().unwrap().len();
+    let much = json!({"amount": "5000"});
+    let refused = control.post("/api/v1/admin/entity/withdraw", &much).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("cannot be withdrawn"), "{refused}");
     assert_eq!(count(&act("disable", &json!({})).await), 1);
     named("entity", true).await;
     act("enable", &json!({})).await;

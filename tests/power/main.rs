@@ -2,6 +2,8 @@
 //! power cut could have left at any instant are built from that ([`trace`]), each is opened, and everything
 //! that was acknowledged by then must be there.
 
+#[path = "../support/deal.rs"]
+mod deal;
 mod moves;
 mod trace;
 

@@ -1,4 +1,5 @@
-//! The pulled plug while a store is taken to a newer schema step, and while one is made out of an export.
+//! The pulled plug while a store is taken to a newer schema step, while one is made out of an export, and while a
+//! segment of blobs is emptied.
 
 use std::{collections::BTreeSet, fs, io::Write, path::Path};
 
@@ -10,7 +11,9 @@ use tradewind::{
 };
 
 use super::{
-    CLOSE, Case, DO, Told, check, child_of, each, must_all_hold, options, quick_dir, subset,
+    CLOSE, Case, DO, Told, check, child_of,
+    deal::{Deal, deal},
+    each, must_all_hold, options, quick_dir, subset,
     trace::{Trace, mix},
     try_open,
 };
@@ -47,8 +50,84 @@ pub fn child(what: &str, dir: &Path) {
             store::import(&options, dir, from.as_ref(), &Clock::system()).unwrap();
             say("imported");
         }
+        "empty" => {
+            let runtime = runtime();
+            let open = || try_open(dir, config::Durability::Power).unwrap();
+            let store = open();
+            let mut batch = Batch::new();
+            for n in 0..BODIES {
+                batch.put(&body(n)).unwrap();
+            }
+            runtime.block_on(store.commit(batch)).unwrap();
+            drop(store);
+            // The segment is sealed now.
+            let store = open();
+            let mut batch = Batch::new();
+            for n in (0..BODIES).filter(|n| !KEPT.contains(n)) {
+                batch.delete::<Deal>(&body(n).id);
+            }
+            say("emptying");
+            runtime.block_on(store.commit(batch)).unwrap();
+            let segment = dir.join("store/blobs/00000001.blobs");
+            for _ in 0..6_000 {
+                if !segment.exists() {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            assert!(!segment.exists(), "it was never emptied");
+            say("emptied");
+            drop(store);
+        }
         what => panic!("{what}"),
     }
+}
+
+const BODIES: usize = 30;
+/// Those that stay: less than a quarter.
+const KEPT: [usize; 3] = [0, 13, 29];
+
+fn body(n: usize) -> Deal {
+    Deal {
+        note: format!("body {n} ").repeat(3_000),
+        ..deal(&format!("{n}"), "Created", n as u64)
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.enable_all().build().unwrap()
+}
+
+#[test]
+fn a_cut_while_a_segment_is_emptied_loses_no_body() {
+    let seed = seed();
+    let house = quick_dir();
+    let dir = house.path().join("data");
+    fs::create_dir(&dir).unwrap();
+    let file = house.path().join("trace");
+    let mut child = child_of(&dir, "power", 0);
+    child.env("SHIM_TRACE", &file).env(DO, "empty");
+    assert!(child.status().unwrap().success());
+    let trace = Trace::read(&file, &dir, &dir.join("said"));
+    let from = trace.when("emptying").unwrap();
+    let cases = cases(&trace, (from, trace.end), seed);
+    must_all_hold(&trace, &cases, |dir, tick| {
+        let options = options(config::Durability::Power);
+        let found = store::verify(&options, dir).map_err(|e| e.to_string())?;
+        if let Some(problem) = found.problems.first() {
+            return Err(problem.clone());
+        }
+        let store = try_open(dir, config::Durability::Power).map_err(|e| e.to_string())?;
+        for n in KEPT {
+            let found = runtime().block_on(store::fetch::<Deal>(&*store, &body(n).id));
+            if found.map_err(|e| e.to_string())?.map(|f| f.value) != Some(body(n)) {
+                return Err(format!("body {n} is not what it was"));
+            }
+        }
+        drop(store);
+        check(dir, &Told::by(&trace, tick))
+    });
 }
 
 /// Instants spread over what was done between the two words, each with all that can be left at some, and subsets.
@@ -114,11 +193,7 @@ fn a_cut_during_an_upgrade_leaves_a_store_that_goes_on_with_it() {
 fn exported(file: &Path) -> BTreeSet<JobId> {
     let house = quick_dir();
     let store = try_open(house.path(), config::Durability::Power).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         let mut ids = BTreeSet::new();
         for page in 0..20 {
             let mut batch = Batch::new();
