@@ -253,10 +253,13 @@ impl Draft<'_> {
 
     /// Drops a finished job for good, if it still is what `finished_at` says.
     pub(super) fn forget(&mut self, id: JobId, finished_at: Timestamp) -> Result<(), Halt> {
+        // It may have been requeued since, and have died within the same microsecond: the dead stay.
         let same = |row: &JobRow| {
-            row.history
-                .last()
-                .is_some_and(|t| t.time.as_microsecond() == finished_at.as_microsecond())
+            row.state != JobState::Dead
+                && row
+                    .history
+                    .last()
+                    .is_some_and(|t| t.time.as_microsecond() == finished_at.as_microsecond())
         };
         match self.finished(id)?.filter(same) {
             Some(row) => self.erase(id, &row),
