@@ -45,11 +45,12 @@ impl Committer {
     /// Once a round.
     pub(super) fn look_at_clock(&mut self) -> Result<(), String> {
         let now = self.clock.now();
-        let back = self.seen.duration_since(now) > LITTLE;
-        self.seen = now;
-        if !back {
+        if self.seen.duration_since(now) <= LITTLE {
+            // The latest that was seen, so that many little steps back count as the large one they make.
+            self.seen = self.seen.max(now);
             return Ok(());
         }
+        self.seen = now;
         tracing::warn!(%now, "the clock was set back");
         let mut far = Vec::new();
         for id in self.index.waiting_behind(now) {
