@@ -397,7 +397,8 @@ impl World {
         // A clock that is set back by a second or less is left alone.
         let latest = second(self.model.now + 1) + SignedDuration::try_from(BACKOFF).unwrap();
         for job in &mut self.model.jobs {
-            if job.state != JobState::Retrying {
+            // Once its time had come it is ready, whatever the clock says afterwards.
+            if job.state != JobState::Retrying || job.was_due {
                 continue;
             }
             let stored = self.store.job(job.id).await.unwrap().unwrap();
