@@ -3,7 +3,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
+    panic::resume_unwind,
+    sync::{Arc, mpsc},
+    thread,
     time::Instant,
 };
 
@@ -45,8 +47,7 @@ pub(super) fn committer(
     let mut index = Index::default();
     let (mut orphans, mut far) = (Vec::new(), Vec::new());
     let now = clock.now();
-    for entry in tree.scan_prefix([keys::UNFINISHED]) {
-        let (id, row) = job(&entry.map_err(text)?, JobRow::decode_head)?;
+    unfinished(tree, |id, row| {
         if set_back::is_too_far(&row, now) {
             far.push(id);
         }
@@ -54,7 +55,7 @@ pub(super) fn committer(
             orphans.push(id);
         }
         index.set(id, Some(&row));
-    }
+    })?;
     let mut finished = Vec::new();
     let mut dead = BTreeSet::new();
     for entry in tree.scan_prefix([keys::FINISHED]) {
@@ -122,6 +123,32 @@ pub(super) fn committer(
     committer.bring_near(&far)?;
     committer.name_dead();
     Ok(committer)
+}
+
+/// Hands over every unfinished job. The rows are read and decoded by a thread of their own, since with a million jobs
+/// that takes as long as what is made of them.
+fn unfinished(tree: &::sled::Tree, mut each: impl FnMut(JobId, JobRow)) -> Result<(), String> {
+    const PIECE: usize = 1_000;
+    let (give, take) = mpsc::sync_channel::<Vec<(JobId, JobRow)>>(4);
+    thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let mut piece = Vec::with_capacity(PIECE);
+            for entry in tree.scan_prefix([keys::UNFINISHED]) {
+                piece.push(job(&entry.map_err(text)?, JobRow::decode_head)?);
+                if piece.len() == PIECE {
+                    // Whoever takes goes on to the end.
+                    let _ = give.send(std::mem::replace(&mut piece, Vec::with_capacity(PIECE)));
+                }
+            }
+            let _ = give.send(piece);
+            Ok(())
+        });
+        for (id, row) in take.into_iter().flatten() {
+            each(id, row);
+        }
+        // sled panics on what it cannot read; the open is where that is caught.
+        reader.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 fn job(
