@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use tradewind::store::{Enqueued, Job, Query, Store, fetch, fetch_all};
 
-use crate::{House, deal::Deal, enqueue, furnished, job, new, open_tree};
+use crate::{House, deal::Deal, enqueue, furnished, job, new};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_of_a_running_store_is_whole_and_restores_as_a_new_epoch() {
@@ -115,7 +115,7 @@ async fn verify_names_what_is_wrong() {
     let sound = tradewind::store::verify(&house.options, house.dir.path()).unwrap();
     assert_eq!(sound.problem_count, 0, "{:?}", sound.problems);
     {
-        let db = open_tree(&house);
+        let db = house.tree();
         let payload = [b"j", &jobs[0].id.as_bytes()[..]].concat();
         db.remove(payload).unwrap().unwrap();
         db.remove(b"rdeals\x001").unwrap().unwrap();

@@ -6,74 +6,21 @@ mod copies;
 #[path = "../support/deal.rs"]
 mod deal;
 mod events;
+#[path = "../support/house.rs"]
+mod house;
 mod jobs;
 mod opening;
 mod scans;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use jiff::Timestamp;
 use serde_json::json;
-use tradewind::{
-    base::Clock,
-    config,
-    shutdown::Shutdown,
-    store::{
-        Batch, CommitError, Cursor, Due, Enqueued, Job, JobId, JobOp, JobState, Lease,
-        LeaseRequest, NewJob, Store,
-        sled::{OpenError, SledStore},
-    },
-    telemetry::{Metrics, Tasks},
+use tradewind::store::{
+    Batch, CommitError, Cursor, Due, Enqueued, Job, JobId, JobOp, JobState, Lease, NewJob, Store,
+    sled::SledStore,
 };
 
-use self::deal::deal;
-
-struct House {
-    dir: tempfile::TempDir,
-    clock: Clock,
-    options: config::Store,
-}
-
-impl House {
-    fn new() -> Self {
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-            clock: Clock::manual(Timestamp::from_second(1_700_000_000).unwrap()),
-            options: config::Store::default(),
-        }
-    }
-
-    fn tasks(&self) -> Tasks {
-        Tasks::new(self.clock.clone(), Metrics::new(), Shutdown::new())
-    }
-
-    fn try_open(&self) -> Result<Arc<SledStore>, OpenError> {
-        self.open_in(&self.tasks())
-    }
-
-    fn open_in(&self, tasks: &Tasks) -> Result<Arc<SledStore>, OpenError> {
-        SledStore::open(&self.options, self.dir.path(), self.clock.clone(), tasks)
-    }
-
-    fn open(&self) -> Arc<SledStore> {
-        self.try_open().unwrap()
-    }
-
-    fn at(&self, name: &str) -> std::path::PathBuf {
-        self.dir.path().join("store").join(name)
-    }
-
-    /// Leases up to `n` jobs of kind `k`.
-    async fn lease(&self, store: &SledStore, n: usize) -> Vec<Job> {
-        let request = LeaseRequest {
-            wanted: BTreeMap::from([("k".to_owned(), n)]),
-            total: n,
-            owner: "w".to_owned(),
-            lease: Duration::from_secs(30),
-        };
-        store.lease(request).await.unwrap().jobs
-    }
-}
+use self::{deal::deal, house::House};
 
 fn job(key: &str) -> NewJob {
     NewJob::new("k", key, json!({ "for": key }))
@@ -136,15 +83,4 @@ async fn furnished(house: &House) -> (Arc<SledStore>, Vec<Job>) {
     step(&store, fail(leased[1].lease(), true)).await.unwrap();
     let jobs = store.jobs(None, None, None, 99).await.unwrap();
     (store, jobs)
-}
-
-/// sled's own files, with the store closed. Its lock may be let go a moment later.
-fn open_tree(house: &House) -> sled::Db {
-    for _ in 0..500 {
-        if let Ok(db) = sled::open(house.at("sled")) {
-            return db;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("sled's lock is not let go");
 }

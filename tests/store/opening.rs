@@ -7,7 +7,7 @@ use tradewind::{
     store::{Batch, CommitError, JobId, JobState, Store, StoreError, sled::OpenError},
 };
 
-use crate::{House, furnished, job, new, open_tree, state};
+use crate::{House, furnished, job, new, state};
 
 #[tokio::test]
 async fn a_second_opener_is_told_that_another_node_runs() {
@@ -139,7 +139,7 @@ async fn an_older_store_is_backed_up_before_it_is_upgraded() {
     let (store, jobs) = furnished(&house).await;
     store.close().await.unwrap();
     {
-        let db = open_tree(&house);
+        let db = house.tree();
         db.insert(b"mstep", &1u32.to_le_bytes()).unwrap();
         db.flush().unwrap();
     }

@@ -40,6 +40,19 @@ struct Work {
 }
 
 impl Work {
+    fn on(house: &House, store: &Arc<SledStore>, stop: &Arc<AtomicBool>) -> Self {
+        Self {
+            store: store.clone(),
+            house: House {
+                clock: house.clock.clone(),
+                ..House::new()
+            },
+            stop: stop.clone(),
+            longest: Duration::ZERO,
+            facts: 0,
+        }
+    }
+
     async fn go_on(mut self) -> Self {
         while !self.stop.load(Ordering::SeqCst) {
             let n = self.facts;
@@ -84,16 +97,7 @@ async fn a_backup_is_one_instant_while_commits_go_on() {
         enqueue(&store, &format!("first {n}"), 500).await;
     }
     let stop = Arc::new(AtomicBool::new(false));
-    let mut work = Work {
-        store: store.clone(),
-        house: House {
-            clock: house.clock.clone(),
-            ..House::new()
-        },
-        stop: stop.clone(),
-        longest: Duration::ZERO,
-        facts: 0,
-    };
+    let mut work = Work::on(&house, &store, &stop);
     for round in 0..3 {
         stop.store(false, Ordering::SeqCst);
         let facts = work.facts;
@@ -173,16 +177,7 @@ async fn a_commit_waits_no_longer_while_a_large_store_is_backed_up() {
         store.commit(batch).await.unwrap();
     }
     let stop = Arc::new(AtomicBool::new(false));
-    let mut work = Work {
-        store: store.clone(),
-        house: House {
-            clock: house.clock.clone(),
-            ..House::new()
-        },
-        stop: stop.clone(),
-        longest: Duration::ZERO,
-        facts: 0,
-    };
+    let mut work = Work::on(&house, &store, &stop);
     let file = house.dir.path().join("backup");
     let mut waits = Vec::new();
     for copied in [false, true] {

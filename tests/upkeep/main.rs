@@ -6,26 +6,18 @@ mod copies;
 #[path = "../support/deal.rs"]
 mod deal;
 mod disks;
+#[path = "../support/house.rs"]
+mod house;
 mod paging;
 mod upgrade;
 mod verify;
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, time::Duration};
 
-use jiff::Timestamp;
 use serde_json::json;
-use tradewind::{
-    base::Clock,
-    config,
-    shutdown::Shutdown,
-    store::{
-        Batch, Enqueued, Job, JobId, LeaseRequest, NewJob, Store,
-        sled::{OpenError, SledStore},
-    },
-    telemetry::{Metrics, Tasks},
-};
+use tradewind::store::{Batch, Enqueued, JobId, NewJob, Store, sled::SledStore};
 
-use self::deal::Deal;
+use self::{deal::Deal, house::House};
 
 /// With a note of its own, so that two bodies are two blobs.
 fn deal(id: &str, created: u64, note: usize) -> Deal {
@@ -35,60 +27,12 @@ fn deal(id: &str, created: u64, note: usize) -> Deal {
     }
 }
 
-struct House {
-    dir: tempfile::TempDir,
-    clock: Clock,
-    options: config::Store,
-}
-
 impl House {
-    fn new() -> Self {
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-            clock: Clock::manual(Timestamp::from_second(1_700_000_000).unwrap()),
-            options: config::Store::default(),
-        }
-    }
-
-    fn try_open(&self) -> Result<Arc<SledStore>, OpenError> {
-        let tasks = Tasks::new(self.clock.clone(), Metrics::new(), Shutdown::new());
-        SledStore::open(&self.options, self.dir.path(), self.clock.clone(), &tasks)
-    }
-
-    fn open(&self) -> Arc<SledStore> {
-        self.try_open().unwrap()
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.dir.path().join("store").join(name)
-    }
-
-    /// sled's own tree, with the store closed. Its lock may be let go a moment later.
-    fn tree(&self) -> sled::Db {
-        for _ in 0..1_000 {
-            if let Ok(db) = sled::open(self.at("sled")) {
-                return db;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("sled's lock is not let go");
-    }
-
     /// Changes rows behind the store's back.
     fn meddle(&self, with: impl FnOnce(&sled::Db)) {
         let db = self.tree();
         with(&db);
         db.flush().unwrap();
-    }
-
-    async fn lease(&self, store: &SledStore, n: usize) -> Vec<Job> {
-        let request = LeaseRequest {
-            wanted: BTreeMap::from([("k".to_owned(), n)]),
-            total: n,
-            owner: "w".to_owned(),
-            lease: Duration::from_secs(30),
-        };
-        store.lease(request).await.unwrap().jobs
     }
 
     fn verify(&self) -> Vec<String> {
