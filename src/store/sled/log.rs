@@ -8,9 +8,11 @@ use jiff::Timestamp;
 
 use super::{
     bytes::{Reader, Writer},
+    draft::unreadable,
     keys,
     rows::Body,
 };
+use crate::store::StoreError;
 
 /// Bytes of a page at which no further event goes in; one event alone may take more.
 const PAGE: usize = 4_000;
@@ -73,6 +75,14 @@ pub fn entries(key: &[u8], page: &[u8]) -> Option<Vec<(u64, Entry)>> {
         number += 1;
     }
     (!found.is_empty()).then_some(found)
+}
+
+/// The same; a page that is not in a known form is named.
+pub fn read(key: &[u8], page: &[u8]) -> Result<Vec<(u64, Entry)>, StoreError> {
+    entries(key, page).ok_or_else(|| {
+        let first = keys::event_number(key).unwrap_or_default();
+        unreadable("events", first, "not in a known form")
+    })
 }
 
 fn entry(bytes: &[u8]) -> Option<Entry> {

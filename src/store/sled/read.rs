@@ -271,11 +271,8 @@ pub(super) fn events_of_page(
     page: &[u8],
     asked: &dyn Fn(u64) -> bool,
 ) -> Result<Vec<Event>, StoreError> {
-    let first = keys::event_number(key).unwrap_or_default();
-    let entries = log::entries(key, page)
-        .ok_or_else(|| unreadable("events", first, "not in a known form"))?;
     let mut found = Vec::new();
-    for (at, (number, entry)) in entries.into_iter().enumerate() {
+    for (at, (number, entry)) in log::read(key, page)?.into_iter().enumerate() {
         if !asked(number) {
             continue;
         }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     committer::Committer,
-    draft::{Draft, Ground, Halt, Layer, unreadable},
+    draft::{Draft, Ground, Halt, Layer},
     keys, log,
 };
 use crate::base::time::before;
@@ -20,7 +20,7 @@ pub(super) const SWEEP: usize = 512;
 pub(super) struct Dropped {
     pub finished: usize,
     pub events: u64,
-    /// The oldest page of the log that stays: the number and the time of its newest event.
+    /// The oldest page of the log that stays, if it was looked for: the number and the time of its newest event.
     pub oldest: Option<(u64, Timestamp)>,
 }
 
@@ -90,17 +90,13 @@ impl Committer {
         let may_go = |(last, time): (u64, Timestamp)| {
             self.event.saturating_sub(last) >= self.options.keep_events_count || time <= young
         };
-        dropped.oldest = self.oldest;
         if self.oldest.is_some_and(|oldest| !may_go(oldest)) {
             return Ok(());
         }
         let pages = keys::event(self.first_event)..=keys::event(self.event);
         for page in draft.ground.tree.range(pages) {
             let (key, bytes) = page?;
-            let events = log::entries(&key, &bytes).ok_or_else(|| {
-                let number = keys::event_number(&key).unwrap_or_default();
-                unreadable("events", number, "not in a known form")
-            })?;
+            let events = log::read(&key, &bytes)?;
             let newest = events.last().map(|(number, event)| (*number, event.time));
             let Some(newest) = newest.filter(|n| may_go(*n) && dropped.events < limit) else {
                 dropped.oldest = newest;
@@ -109,7 +105,6 @@ impl Committer {
             draft.forget_page(&key, &events);
             dropped.events = newest.0 + 1 - self.first_event;
         }
-        dropped.oldest = None;
         Ok(())
     }
 }
