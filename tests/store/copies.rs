@@ -116,7 +116,8 @@ async fn verify_names_what_is_wrong() {
     assert_eq!(sound.problem_count, 0, "{:?}", sound.problems);
     {
         let db = house.tree();
-        let payload = [b"j", &jobs[0].id.as_bytes()[..]].concat();
+        let large = jobs.iter().find(|job| job.spec.key == "d").unwrap();
+        let payload = [b"j", &large.id.as_bytes()[..]].concat();
         db.remove(payload).unwrap().unwrap();
         db.remove(b"rdeals\x001").unwrap().unwrap();
         db.remove(2u64.to_be_bytes().iter().fold(vec![b'e'], |mut k, b| {

@@ -1,11 +1,12 @@
 //! A store as the first schema step left it. `data/store-step-1.rows` holds the rows that the code of that time wrote.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tradewind::store::{
-    Due, IndexValue, JobState, Query, Record, Store, fetch_all, sled::SledStore,
+    Batch, Due, IndexValue, JobOp, JobState, LeaseRequest, Query, Record, Store, fetch_all,
+    sled::SledStore,
 };
 
 use super::{House, enqueue, names};
@@ -83,9 +84,40 @@ async fn all_there(store: &SledStore) {
     assert!(events.len() > 16);
 }
 
+/// The old dead job is tried again, is done, and is forgotten with all its rows.
+async fn lives_on(house: &mut House) {
+    house.options.keep_finished_count = 0;
+    let store = house.open();
+    let dead = store.jobs(None, Some(JobState::Dead), None, 9).await;
+    let job = dead.unwrap()[0].id;
+    let step = async |op| {
+        let mut batch = Batch::new();
+        batch.job(op);
+        store.commit(batch).await.unwrap();
+    };
+    let note = "once more".to_owned();
+    step(JobOp::Requeue { job, note }).await;
+    let request = LeaseRequest {
+        wanted: [("deal".to_owned(), 9)].into(),
+        total: 9,
+        owner: "w".to_owned(),
+        lease: Duration::from_secs(30),
+    };
+    let leased = store.lease(request).await.unwrap().jobs;
+    let again = leased.iter().find(|j| j.id == job).unwrap();
+    assert!(again.spec.payload["deal"].is_string());
+    assert!(again.history.iter().any(|t| t.state == JobState::Dead));
+    step(JobOp::Finish(again.lease())).await;
+    while store.job(job).await.unwrap().is_some() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    store.close().await.unwrap();
+    assert_eq!(house.verify(), Vec::<String>::new());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_of_the_first_step_is_taken_to_the_newest_and_can_be_had_back() {
-    let house = old_store();
+    let mut house = old_store();
     assert_eq!(house.verify(), Vec::<String>::new());
     let store = house.open();
     all_there(&store).await;
@@ -114,6 +146,7 @@ async fn a_store_of_the_first_step_is_taken_to_the_newest_and_can_be_had_back() 
     .unwrap();
     assert_eq!(back.verify(), Vec::<String>::new());
     all_there(&back.open()).await;
+    lives_on(&mut house).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,10 +4,6 @@ use tradewind::store::Store;
 
 use super::{House, deal, enqueue, put};
 
-fn job_row(db: &sled::Db, prefix: u8) -> (sled::IVec, sled::IVec) {
-    db.scan_prefix([prefix]).next().unwrap().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_damage_is_named() {
     let house = House::new();
@@ -26,13 +22,17 @@ async fn every_kind_of_damage_is_named() {
 
     house.meddle(|db| {
         // A second unfinished job with the first one's key.
-        let (key, row) = job_row(db, b's');
-        let (_, payload) = job_row(db, b'j');
+        let (key, row) = db.scan_prefix(b"s").next().unwrap().unwrap();
         let mut other = key.to_vec();
         other[16] ^= 1;
-        db.insert(&*other, row).unwrap();
+        db.insert(&*other, &row).unwrap();
+        // A payload beside a row that holds its own.
         other[0] = b'j';
-        db.insert(&*other, payload).unwrap();
+        db.insert(&*other, b"\0{}").unwrap();
+        // A job where it stood before schema step 7.
+        other[16] ^= 2;
+        other[0] = b'd';
+        db.insert(&*other, row).unwrap();
         // Counters below what was counted (and no mark, which would not let it open).
         std::fs::remove_file(house.at("mark")).unwrap();
         db.insert(b"mcounters", &[0u8; 16]).unwrap();
@@ -46,6 +46,8 @@ async fn every_kind_of_damage_is_named() {
     let text = house.verify().join("\n");
     for part in [
         "have one key, `a`",
+        "belongs to no job",
+        "stands where only older versions look for it",
         "and only 0 were counted",
         "a record was written by batch",
         "deals/3: an index entry of it belongs to no column",

@@ -245,15 +245,21 @@ impl Committer {
         let mut jobs = Vec::with_capacity(due.len());
         for id in due {
             let mut draft = Draft::new(&ground, &group);
-            match read::payload(&*opened, id) {
+            let Some(row) = draft.take(id, &request.owner, request.lease)? else {
+                continue;
+            };
+            let cannot = match read::payload(&*opened, id, &row) {
                 Ok(Some(payload)) => {
-                    if let Some(row) = draft.take(id, &request.owner, request.lease)? {
-                        jobs.push(row.into_job(id, payload));
-                    }
+                    jobs.push(row.into_job(id, payload));
+                    None
                 }
-                Ok(None) => draft.bury(id, "its payload is gone")?,
+                Ok(None) => Some("its payload is gone".to_owned()),
                 Err(StoreError::Failed(reason)) => return Err(Halt::Broken(reason)),
-                Err(e) => draft.bury(id, &e.to_string())?,
+                Err(e) => Some(e.to_string()),
+            };
+            if let Some(reason) = cannot {
+                draft = Draft::new(&ground, &group);
+                draft.bury(id, &reason)?;
             }
             let layer = draft.done();
             group.join(layer);
@@ -320,7 +326,7 @@ impl Committer {
             }
         }
         for (id, row) in &group.jobs {
-            let key = keys::job(keys::UNFINISHED, *id);
+            let key = keys::job(keys::JOB, *id);
             match row {
                 Some(row) => batch.insert(&key, row.encode()),
                 None => batch.remove(&key),
@@ -344,7 +350,8 @@ impl Committer {
             self.sync_to_disk()?;
         }
         for (id, row) in &group.jobs {
-            self.index.set(*id, row.as_ref());
+            let unfinished = row.as_ref().filter(|row| !row.state.is_final());
+            self.index.set(*id, unfinished);
         }
         self.finished.drain(..dropped.finished);
         self.finished.extend(group.finished);

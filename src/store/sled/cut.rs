@@ -38,12 +38,7 @@ const ROW: usize = 96;
 const SLICE: usize = 1_000;
 
 /// The prefixes of what is kept for a job, under its id.
-const JOB: [u8; 4] = [
-    keys::PAYLOAD,
-    keys::UNFINISHED,
-    keys::FINISHED,
-    keys::HISTORY,
-];
+const JOB: [u8; 3] = [keys::JOB, keys::PAYLOAD, keys::HISTORY];
 
 /// What stood in the rows that were changed since the cut.
 pub(super) struct Kept {
@@ -67,7 +62,7 @@ impl Kept {
     /// The tree must not change while this is called.
     pub fn begin(opened: &Opened, identity: &Identity, clock: &Clock) -> Result<Self, StoreError> {
         let (sequence, event) = export::counters(opened)?;
-        let newest = opened.db.scan_prefix([keys::PAYLOAD]).next_back();
+        let newest = opened.db.scan_prefix([keys::JOB]).next_back();
         let last_job = newest.transpose()?.and_then(|(key, _)| keys::job_id(&key));
         Ok(Self {
             head: Head {
@@ -157,7 +152,7 @@ impl Committer {
             let jobs = group
                 .jobs
                 .keys()
-                .map(|id| keys::job(keys::UNFINISHED, *id).to_vec().into());
+                .map(|id| keys::job(keys::JOB, *id).to_vec().into());
             let blobs = group.blobs.keys().map(|id| keys::blob(id).to_vec().into());
             cut.keep(&self.opened.db, rows.chain(jobs).chain(blobs))?;
         }

@@ -10,7 +10,7 @@ use super::{
     jobs::refused,
     keys,
 };
-use crate::store::{EventDraft, JobId, JobState};
+use crate::store::{JobId, JobState};
 
 /// What `/ready` calls it.
 const NAME: &str = "dead jobs";
@@ -21,7 +21,7 @@ impl Draft<'_> {
         Ok(self.finished(id)?.filter(|row| row.state == JobState::Dead))
     }
 
-    /// A dead job is cancelled. It stays where it is, and is dropped in time as others that are over.
+    /// A dead job is cancelled, and is dropped in time as others that are over.
     pub(super) fn discard(&mut self, id: JobId, note: &str) -> Result<(), Halt> {
         let Some(mut row) = self.dead(id)? else {
             return Err(refused(id, "cancelled"));
@@ -30,9 +30,9 @@ impl Draft<'_> {
         self.left_dead(id, &row);
         row.enter(JobState::Cancelled, Some(note), now);
         self.spill(id, &mut row);
-        self.append(&event("job.cancelled", id, &row, Some(note)))?;
+        self.tell_job("job.cancelled", id, &row, Some(note))?;
         // Its key may be another job's by now.
-        self.put(keys::job(keys::FINISHED, id), row.encode());
+        self.top.jobs.insert(id, Some(row));
         self.top.finished.push((now, id));
         Ok(())
     }
@@ -52,28 +52,18 @@ impl Draft<'_> {
             return Ok(());
         };
         self.left_dead(id, &row);
-        self.append(&event("job.dropped", id, &row, None))?;
+        self.tell_job("job.dropped", id, &row, None)?;
         self.erase(id, &row)
     }
 
     /// Takes out all rows of a finished job.
     pub(super) fn erase(&mut self, id: JobId, row: &JobRow) -> Result<(), Halt> {
-        self.remove(keys::job(keys::FINISHED, id));
+        self.top.jobs.insert(id, None);
         self.forget_history(id, row);
-        self.remove_body(&keys::job(keys::PAYLOAD, id), 0)
-    }
-}
-
-fn event(kind: &str, id: JobId, row: &JobRow, note: Option<&str>) -> EventDraft {
-    let mut data =
-        serde_json::json!({ "kind": row.kind, "key": row.key, "attempts": row.attempts });
-    if let Some(note) = note {
-        data["note"] = note.into();
-    }
-    EventDraft {
-        kind: kind.to_owned(),
-        subject: id.to_string(),
-        data,
+        match row.payload {
+            Some(_) => Ok(()),
+            None => self.remove_body(&keys::job(keys::PAYLOAD, id), 0),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
+use serde::Serialize;
 use sled::{IVec, Tree};
 
 use super::{
@@ -43,7 +44,7 @@ pub struct Ground<'a> {
 #[derive(Default)]
 pub struct Layer {
     pub rows: HashMap<Vec<u8>, Option<Vec<u8>>>,
-    /// Jobs as they are afterwards; `None`: unfinished no longer.
+    /// Jobs as they are afterwards; `None`: dropped.
     pub jobs: HashMap<JobId, Option<JobRow>>,
     pub keys: HashMap<String, Option<JobId>>,
     pub blobs: HashMap<BlobId, BlobChange>,
@@ -331,12 +332,20 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Gives the event its number and time.
-    pub(super) fn append(&mut self, event: &EventDraft) -> Result<(), Halt> {
-        let body =
-            serde_json::to_vec(&(&event.kind, &event.subject, &event.data)).map_err(|e| {
-                StoreError::Misuse(format!("the event `{}` cannot be written: {e}", event.kind))
-            })?;
+    fn append(&mut self, event: &EventDraft) -> Result<(), Halt> {
+        self.tell(&event.kind, &event.subject, &event.data)
+    }
+
+    /// Puts an event on the log; gives it its number and time.
+    pub(super) fn tell(
+        &mut self,
+        kind: &str,
+        subject: &str,
+        data: &impl Serialize,
+    ) -> Result<(), Halt> {
+        let body = serde_json::to_vec(&(kind, subject, data)).map_err(|e| {
+            StoreError::Misuse(format!("the event `{kind}` cannot be written: {e}"))
+        })?;
         let entry = Entry {
             time: self.ground.now,
             body: self.body(body),

@@ -59,12 +59,14 @@ pub(super) fn write(
             None => Ok(()),
         }
     })?;
-    cut.walk::<TransferError>(keys::PAYLOAD, go_on, |key, _| {
-        let bad = || unreadable("jobs", hex::encode(key).as_bytes());
-        let id = keys::job_id(key).ok_or_else(bad)?;
-        let job = read::job(cut, id)?.ok_or_else(bad)?;
-        writer.put(&Item::Job(Box::new(job)))
-    })?;
+    for prefix in keys::JOBS {
+        cut.walk::<TransferError>(prefix, go_on, |key, _| {
+            let bad = || unreadable("jobs", hex::encode(key).as_bytes());
+            let id = keys::job_id(key).ok_or_else(bad)?;
+            let job = read::job(cut, id)?.ok_or_else(bad)?;
+            writer.put(&Item::Job(Box::new(job)))
+        })?;
+    }
     cut.walk::<TransferError>(keys::EVENT, go_on, |key, bytes| {
         for event in read::events_of_page(cut, key, bytes, &|_| true)? {
             writer.put(&Item::Event(event))?;

@@ -15,7 +15,7 @@ use super::{
     bytes::Writer as _,
     committer::{COUNTERS, collect},
     history,
-    jobrow::JobRow,
+    jobrow::{self, JobRow},
     keys, log,
     open::{self, Upgrade},
     restored,
@@ -121,18 +121,19 @@ impl Rows<'_> {
                 self.put(&keys::bounded(keys::cursor(&name))?, value)
             }
             Item::Job(job) => {
-                let prefix = match job.state.is_final() {
-                    true => keys::FINISHED,
-                    false => keys::UNFINISHED,
-                };
-                let mut payload = Vec::new();
-                self.body(json(&job.spec.payload)?)?.write(&mut payload);
-                self.put(&keys::job(keys::PAYLOAD, job.id), payload)?;
                 let mut row = JobRow::of(&job);
+                let payload = json(&job.spec.payload)?;
+                if payload.len() <= jobrow::PAYLOAD {
+                    row.payload = Some(payload);
+                } else {
+                    let mut beside = Vec::new();
+                    self.body(payload)?.write(&mut beside);
+                    self.put(&keys::job(keys::PAYLOAD, job.id), beside)?;
+                }
                 for (key, piece) in history::pieces(job.id, &mut row) {
                     self.put(&key, piece)?;
                 }
-                self.put(&keys::job(prefix, job.id), row.encode())
+                self.put(&keys::job(keys::JOB, job.id), row.encode())
             }
             Item::Event(event) => {
                 let draft = EventDraft {

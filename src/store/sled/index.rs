@@ -66,8 +66,16 @@ impl Index {
 
     /// The job is as in `row` now, or unfinished no longer.
     pub fn set(&mut self, id: JobId, row: Option<&JobRow>) {
-        self.remove(id);
-        let Some(row) = row else { return };
+        let before = self.take(id);
+        let Some(row) = row else {
+            // Another job may have taken the key meanwhile.
+            if let Some(entry) = before
+                && self.keys.get(&entry.key) == Some(&id)
+            {
+                self.keys.remove(&entry.key);
+            }
+            return;
+        };
         let kind = match self.names.get(&row.kind) {
             Some(&n) => n,
             None => {
@@ -84,8 +92,15 @@ impl Index {
             (_, Due::At(t)) => Place::Timed(t.as_microsecond()),
             (_, Due::AtChainTime(t)) => Place::Chained(t),
         };
-        let key: Arc<str> = row.key.as_str().into();
-        self.keys.insert(key.clone(), id);
+        let key = match before {
+            // It never changes.
+            Some(entry) => entry.key,
+            None => {
+                let key: Arc<str> = row.key.as_str().into();
+                self.keys.insert(key.clone(), id);
+                key
+            }
+        };
         self.place(
             id,
             Entry {
@@ -125,14 +140,6 @@ impl Index {
             self.deadlines.remove(&(deadline, id));
         }
         Some(entry)
-    }
-
-    fn remove(&mut self, id: JobId) {
-        if let Some(entry) = self.take(id)
-            && self.keys.get(&entry.key) == Some(&id)
-        {
-            self.keys.remove(&entry.key);
-        }
     }
 
     /// Jobs whose time has come are ready from here on.

@@ -1,7 +1,8 @@
-//! A job's row: all of it but the payload, which is written once and never again.
+//! A job's row: all of it but a large payload and older history, which have rows of their own.
 //!
-//! Binary, with the history last, so that the scan at open reads only what scheduling needs and stays
-//! fast with a million jobs. Times are kept in microseconds.
+//! A row costs the tree the same whether it is small or not, so that what fits is in one. Binary, with the payload and
+//! the history last, so that the scan at open reads only what scheduling needs and stays fast with a million jobs.
+//! Times are kept in microseconds.
 
 use jiff::Timestamp;
 
@@ -11,9 +12,14 @@ use crate::{
     store::{Due, Job, JobId, JobState, NewJob, Transition},
 };
 
-const FORMAT: u8 = 1;
-/// The same with a count of pieces of history behind it that stand in rows of their own.
-const FORMAT_SPILLED: u8 = 2;
+const FORMAT: u8 = 3;
+/// Before schema step [`super::upgrade::ONE_PLACE`]: no payload.
+const FORMAT_BESIDE: u8 = 2;
+/// The same, and all of the history.
+const FORMAT_WHOLE: u8 = 1;
+/// Bytes of a payload that stand in the row. With what else a row holds a page of them stays within what sled's log
+/// takes inline.
+pub const PAYLOAD: usize = 1_024;
 /// Bytes of one note.
 const NOTE: usize = 1_500;
 
@@ -32,6 +38,8 @@ pub struct JobRow {
     pub owner: Option<String>,
     pub leased_until: Option<Timestamp>,
     pub created: Timestamp,
+    /// Its payload; `None`: it has a row of its own.
+    pub payload: Option<Vec<u8>>,
     /// Pieces of older history that were ever moved to rows of their own.
     pub spilled: u32,
     /// The newest part of it.
@@ -39,7 +47,7 @@ pub struct JobRow {
 }
 
 impl JobRow {
-    /// The row of a job that has just come in; the payload goes its own way.
+    /// The row of a job that has just come in, still without its payload.
     pub fn new(spec: &NewJob, now: Timestamp) -> Self {
         Self {
             kind: spec.kind.clone(),
@@ -55,12 +63,13 @@ impl JobRow {
             owner: None,
             leased_until: None,
             created: now,
+            payload: None,
             spilled: 0,
             history: Vec::new(),
         }
     }
 
-    /// The row of a job as it stands.
+    /// The row of a job as it stands, still without its payload.
     pub fn of(job: &Job) -> Self {
         Self {
             state: job.state,
@@ -115,14 +124,9 @@ impl JobRow {
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(160);
-        match self.spilled {
-            0 => out.u8(FORMAT),
-            n => {
-                out.u8(FORMAT_SPILLED);
-                out.u32(n);
-            }
-        }
+        let mut out = Vec::with_capacity(256 + self.payload.as_ref().map_or(0, Vec::len));
+        out.u8(FORMAT);
+        out.u32(self.spilled);
         out.u8(state_number(self.state));
         out.bytes(self.kind.as_bytes());
         out.bytes(self.key.as_bytes());
@@ -147,17 +151,27 @@ impl JobRow {
         out.bytes(self.owner.as_deref().unwrap_or_default().as_bytes());
         time(self.leased_until, &mut out);
         out.i64(self.created.as_microsecond());
+        match &self.payload {
+            None => out.u8(0),
+            Some(bytes) => {
+                out.u8(1);
+                out.bytes(bytes);
+            }
+        }
         write_steps(&self.history, &mut out);
         out
     }
 
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (mut row, mut r) = Self::head(bytes)?;
+        if bytes[0] == FORMAT && r.u8()? == 1 {
+            row.payload = Some(r.bytes()?.to_vec());
+        }
         row.history = read_steps(&mut r)?;
         Some(row)
     }
 
-    /// All but the history.
+    /// All but the payload and the history.
     pub fn decode_head(bytes: &[u8]) -> Option<Self> {
         Self::head(bytes).map(|(row, _)| row)
     }
@@ -165,8 +179,8 @@ impl JobRow {
     fn head(bytes: &[u8]) -> Option<(Self, Reader<'_>)> {
         let mut r = Reader(bytes);
         let spilled = match r.u8()? {
-            FORMAT => 0,
-            FORMAT_SPILLED => r.u32()?,
+            FORMAT_WHOLE => 0,
+            FORMAT | FORMAT_BESIDE => r.u32()?,
             _ => return None,
         };
         let row = Self {
@@ -191,6 +205,7 @@ impl JobRow {
             owner: Some(r.text()?).filter(|o| !o.is_empty()),
             leased_until: read_time(&mut r)?,
             created: at(r.i64()?),
+            payload: None,
             spilled,
             history: Vec::new(),
         };

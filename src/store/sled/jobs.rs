@@ -1,40 +1,42 @@
 //! A job's steps, staged in a draft. Every step is a transition in the job's history and an event.
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde::Serialize;
 
 use super::{
     draft::{Draft, Halt, unreadable},
-    jobrow::JobRow,
+    jobrow::{self, JobRow},
     keys,
 };
 use crate::{
     base::{ids, time::after},
-    store::{
-        Due, Enqueued, EventDraft, JobId, JobOp, JobState, Lease, NewJob, Precondition, StoreError,
-    },
+    store::{Due, Enqueued, JobId, JobOp, JobState, Lease, NewJob, Precondition, StoreError},
 };
 
 /// Bytes of a job's key and kind together; they stand in its row.
 const MAX_NAMES: usize = 1_000;
 
 impl Draft<'_> {
-    /// The unfinished job as this draft sees it.
-    pub(super) fn unfinished(&self, id: JobId) -> Result<Option<JobRow>, Halt> {
+    /// The job as this draft sees it.
+    fn job(&self, id: JobId) -> Result<Option<JobRow>, Halt> {
         if let Some(staged) = self.top.jobs.get(&id).or_else(|| self.below.jobs.get(&id)) {
             return Ok(staged.clone());
         }
-        match self.ground.tree.get(keys::job(keys::UNFINISHED, id))? {
+        match self.ground.tree.get(keys::job(keys::JOB, id))? {
             None => Ok(None),
-            Some(bytes) => decode(id, &bytes).map(Some),
+            Some(bytes) => match JobRow::decode(&bytes) {
+                Some(row) => Ok(Some(row)),
+                None => Err(unreadable("jobs", id, "the row is not in a known form").into()),
+            },
         }
     }
 
+    pub(super) fn unfinished(&self, id: JobId) -> Result<Option<JobRow>, Halt> {
+        Ok(self.job(id)?.filter(|row| !row.state.is_final()))
+    }
+
     pub(super) fn finished(&self, id: JobId) -> Result<Option<JobRow>, Halt> {
-        match self.row(&keys::job(keys::FINISHED, id))? {
-            None => Ok(None),
-            Some(bytes) => decode(id, &bytes).map(Some),
-        }
+        Ok(self.job(id)?.filter(|row| row.state.is_final()))
     }
 
     fn holder(&self, key: &str) -> Option<JobId> {
@@ -125,7 +127,6 @@ impl Draft<'_> {
                 row.attempts = 0;
                 row.due = Due::Now;
                 row.deadline = row.deadline.filter(|d| *d > self.ground.now);
-                self.remove(keys::job(keys::FINISHED, *job));
                 self.left_dead(*job, &row);
                 self.top.keys.insert(row.key.clone(), Some(*job));
                 self.step(*job, row, JobState::Ready, "job.requeued", Some(note))?;
@@ -156,9 +157,13 @@ impl Draft<'_> {
                 spec.key
             ))
         })?;
-        self.put_body(keys::job(keys::PAYLOAD, id), payload);
         self.top.keys.insert(spec.key.clone(), Some(id));
-        let row = JobRow::new(spec, self.ground.now);
+        let mut row = JobRow::new(spec, self.ground.now);
+        if payload.len() <= jobrow::PAYLOAD {
+            row.payload = Some(payload);
+        } else {
+            self.put_body(keys::job(keys::PAYLOAD, id), payload);
+        }
         let state = self.waiting(spec.due);
         self.step(id, row, state, "job.enqueued", None)?;
         Ok(Enqueued::New(id))
@@ -280,6 +285,31 @@ impl Draft<'_> {
         }
     }
 
+    /// Puts what became of a job on the log.
+    pub(super) fn tell_job(
+        &mut self,
+        event: &str,
+        id: JobId,
+        row: &JobRow,
+        note: Option<&str>,
+    ) -> Result<(), Halt> {
+        #[derive(Serialize)]
+        struct Data<'a> {
+            kind: &'a str,
+            key: &'a str,
+            attempts: u32,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            note: Option<&'a str>,
+        }
+        let data = Data {
+            kind: &row.kind,
+            key: &row.key,
+            attempts: row.attempts,
+            note,
+        };
+        self.tell(event, &id.to_string(), &data)
+    }
+
     fn step(
         &mut self,
         id: JobId,
@@ -291,35 +321,20 @@ impl Draft<'_> {
         let now = self.ground.now;
         row.enter(state, note, now);
         self.spill(id, &mut row);
-        let mut data = json!({ "kind": row.kind, "key": row.key, "attempts": row.attempts });
-        if let Some(note) = row.history.last().and_then(|t| t.note.as_deref()) {
-            data["note"] = note.into();
-        }
-        self.append(&EventDraft {
-            kind: event.to_owned(),
-            subject: id.to_string(),
-            data,
-        })?;
+        let note = row.history.last().and_then(|t| t.note.as_deref());
+        self.tell_job(event, id, &row, note)?;
         if state.is_final() {
             self.top.keys.insert(row.key.clone(), None);
-            self.put(keys::job(keys::FINISHED, id), row.encode());
-            self.top.jobs.insert(id, None);
             match state {
                 JobState::Dead => self.top.dead.push(((now, id), true)),
                 _ => self.top.finished.push((now, id)),
             }
-        } else {
-            self.top.jobs.insert(id, Some(row));
         }
+        self.top.jobs.insert(id, Some(row));
         Ok(())
     }
 }
 
 pub(super) fn refused(job: JobId, step: &'static str) -> Halt {
     Halt::Refused(Precondition::JobCan { job, step })
-}
-
-fn decode(id: JobId, bytes: &[u8]) -> Result<JobRow, Halt> {
-    JobRow::decode(bytes)
-        .ok_or_else(|| unreadable("jobs", id, "the row is not in a known form").into())
 }

@@ -11,12 +11,14 @@ pub const META: u8 = b'm';
 pub const RECORD: u8 = b'r';
 pub const INDEX: u8 = b'i';
 pub const CURSOR: u8 = b'c';
-/// A job's payload.
+/// A job, all of it but what has rows of its own; what the open reads to know what is to be done.
+pub const JOB: u8 = b's';
+/// A job's payload, if it is too much for the job's row.
 pub const PAYLOAD: u8 = b'j';
-/// All else of an unfinished job; what the open reads to know what is to be done.
-pub const UNFINISHED: u8 = b's';
-/// All else of a finished job.
+/// A finished job before schema step [`super::upgrade::ONE_PLACE`].
 pub const FINISHED: u8 = b'd';
+/// Where jobs stand, in a store of any step.
+pub const JOBS: [u8; 2] = [JOB, FINISHED];
 /// Pieces of a job's older history.
 pub const HISTORY: u8 = b'h';
 /// A page of the event log, under the number of its first event.

@@ -96,20 +96,24 @@ pub(super) fn body(view: &impl View, body: &Body) -> Result<Option<Vec<u8>>, Sto
     Ok(row.and_then(|row| blobs::read(view.blobs(), row.at, id).ok()))
 }
 
+/// A job's payload; `None` when it is gone from beside its row.
 pub(super) fn payload(
     view: &impl View,
     id: JobId,
+    row: &JobRow,
 ) -> Result<Option<serde_json::Value>, StoreError> {
-    let key = keys::job(keys::PAYLOAD, id);
-    let name = id.to_string();
-    match with_body(view, ("jobs", &name, &key), |row| {
-        Some(((), Body::read(row)?))
-    })? {
-        None => Ok(None),
-        Some(((), bytes)) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|e| unreadable("jobs", id, e)),
+    let parse = |bytes: &[u8]| {
+        let parsed = serde_json::from_slice(bytes);
+        parsed.map(Some).map_err(|e| unreadable("jobs", id, e))
+    };
+    if let Some(bytes) = &row.payload {
+        return parse(bytes);
     }
+    let key = keys::job(keys::PAYLOAD, id);
+    let beside = with_body(view, ("jobs", &id.to_string(), &key), |row| {
+        Some(((), Body::read(row)?))
+    })?;
+    beside.map_or(Ok(None), |((), bytes)| parse(&bytes))
 }
 
 pub(super) fn row(
@@ -141,19 +145,11 @@ pub(super) fn cursor(view: &impl View, name: &str) -> Result<Option<Cursor>, Sto
 }
 
 fn job_row(view: &impl View, id: JobId) -> Result<Option<JobRow>, StoreError> {
-    /// Between the two looks the job may move from one place to the other. That it does so every time is not to
-    /// be feared; a payload that belongs to no job is damage, and `verify` names it.
-    const LOOKS: usize = 32;
-    for _ in 0..LOOKS {
-        for prefix in [keys::UNFINISHED, keys::FINISHED] {
-            if let Some(bytes) = view.get(&keys::job(prefix, id))? {
-                return JobRow::decode(&bytes)
-                    .map(Some)
-                    .ok_or_else(|| unreadable("jobs", id, "not in a known form"));
-            }
-        }
-        if view.get(&keys::job(keys::PAYLOAD, id))?.is_none() {
-            break;
+    for prefix in keys::JOBS {
+        if let Some(bytes) = view.get(&keys::job(prefix, id))? {
+            return JobRow::decode(&bytes)
+                .map(Some)
+                .ok_or_else(|| unreadable("jobs", id, "not in a known form"));
         }
     }
     Ok(None)
@@ -164,12 +160,10 @@ pub(super) fn job(view: &impl View, id: JobId) -> Result<Option<Job>, StoreError
         return Ok(None);
     };
     history::complete(view, id, &mut row)?;
-    Ok(payload(view, id)?.map(|payload| row.into_job(id, payload)))
+    Ok(payload(view, id, &row)?.map(|payload| row.into_job(id, payload)))
 }
 
-/// Newest first. What is walked is there for as long as a job can be found: without a state its payload, which
-/// stands still while the job moves between unfinished and finished; with one the rows of that half, which a
-/// job that keeps its state does not leave.
+/// Newest first. A job's row stays where it is for as long as there is the job.
 pub(super) fn jobs(
     opened: &Opened,
     kind: Option<&str>,
@@ -177,15 +171,10 @@ pub(super) fn jobs(
     after: Option<JobId>,
     limit: usize,
 ) -> Result<Vec<Job>, StoreError> {
-    let prefix = match state {
-        None => keys::PAYLOAD,
-        Some(state) if state.is_final() => keys::FINISHED,
-        Some(_) => keys::UNFINISHED,
-    };
-    let start = keys::job(prefix, JobId::nil()).to_vec();
+    let start = keys::job(keys::JOB, JobId::nil()).to_vec();
     let end = match after {
-        Some(id) => keys::job(prefix, id).to_vec(),
-        None => keys::successor(&[prefix]),
+        Some(id) => keys::job(keys::JOB, id).to_vec(),
+        None => keys::successor(&[keys::JOB]),
     };
     let mut found: Vec<Job> = Vec::new();
     let mut walk = opened.db.range(start..end).rev();
@@ -194,17 +183,12 @@ pub(super) fn jobs(
         let (key, bytes) = entry?;
         let bad = || unreadable("jobs", hex::encode(&key), "not in a known form");
         let id = keys::job_id(&key).ok_or_else(bad)?;
-        let row = match state {
-            Some(_) => Some(JobRow::decode(&bytes).ok_or_else(bad)?),
-            None => job_row(opened, id)?,
-        };
-        let wanted = |row: &JobRow| {
-            kind.is_none_or(|k| k == row.kind) && state.is_none_or(|s| s == row.state)
-        };
-        let Some(mut row) = row.filter(wanted) else {
+        let head = JobRow::decode_head(&bytes).ok_or_else(bad)?;
+        if kind.is_some_and(|k| k != head.kind) || state.is_some_and(|s| s != head.state) {
             continue;
-        };
-        if let Some(payload) = payload(opened, id)? {
+        }
+        let mut row = JobRow::decode(&bytes).ok_or_else(bad)?;
+        if let Some(payload) = payload(opened, id, &row)? {
             history::complete(opened, id, &mut row)?;
             found.push(row.into_job(id, payload));
         }
@@ -212,23 +196,21 @@ pub(super) fn jobs(
     Ok(found)
 }
 
-/// Jobs by kind and state. One that moves while we walk may be counted in both places, or in none.
+/// Jobs by kind and state, each as it was when the walk came by.
 pub(super) fn job_counts(
     opened: &Opened,
 ) -> Result<BTreeMap<String, BTreeMap<JobState, u64>>, StoreError> {
     let mut counts: BTreeMap<String, BTreeMap<JobState, u64>> = BTreeMap::new();
-    for prefix in [keys::UNFINISHED, keys::FINISHED] {
-        for entry in opened.db.scan_prefix([prefix]) {
-            let (key, bytes) = entry?;
-            let Some(row) = JobRow::decode_head(&bytes) else {
-                return Err(unreadable("jobs", hex::encode(&key), "not in a known form"));
-            };
-            *counts
-                .entry(row.kind)
-                .or_default()
-                .entry(row.state)
-                .or_default() += 1;
-        }
+    for entry in opened.db.scan_prefix([keys::JOB]) {
+        let (key, bytes) = entry?;
+        let Some(row) = JobRow::decode_head(&bytes) else {
+            return Err(unreadable("jobs", hex::encode(&key), "not in a known form"));
+        };
+        *counts
+            .entry(row.kind)
+            .or_default()
+            .entry(row.state)
+            .or_default() += 1;
     }
     Ok(counts)
 }

@@ -47,7 +47,17 @@ pub(super) fn committer(
     let mut index = Index::default();
     let (mut orphans, mut far) = (Vec::new(), Vec::new());
     let now = clock.now();
-    unfinished(tree, |id, row| {
+    let mut finished = Vec::new();
+    let mut dead = BTreeSet::new();
+    jobs(tree, |id, row| {
+        match (row.history.last(), row.state) {
+            (Some(last), JobState::Dead) => drop(dead.insert((last.time, id))),
+            (Some(last), _) => finished.push((last.time, id)),
+            (None, _) => {}
+        }
+        if row.state.is_final() {
+            return;
+        }
         if set_back::is_too_far(&row, now) {
             far.push(id);
         }
@@ -56,16 +66,6 @@ pub(super) fn committer(
         }
         index.set(id, Some(&row));
     })?;
-    let mut finished = Vec::new();
-    let mut dead = BTreeSet::new();
-    for entry in tree.scan_prefix([keys::FINISHED]) {
-        let (id, row) = job(&entry.map_err(text)?, JobRow::decode)?;
-        match (row.history.last(), row.state) {
-            (Some(last), JobState::Dead) => drop(dead.insert((last.time, id))),
-            (Some(last), _) => finished.push((last.time, id)),
-            (None, _) => {}
-        }
-    }
     finished.sort_unstable();
     let (sequence, counted) = match tree.get(keys::meta(COUNTERS)).map_err(text)? {
         Some(bytes) => {
@@ -125,16 +125,16 @@ pub(super) fn committer(
     Ok(committer)
 }
 
-/// Hands over every unfinished job. The rows are read and decoded by a thread of their own, since with a million jobs
+/// Hands over every job, the finished ones with their history. The rows are read and decoded by a thread of their own, since with a million jobs
 /// that takes as long as what is made of them.
-fn unfinished(tree: &::sled::Tree, mut each: impl FnMut(JobId, JobRow)) -> Result<(), String> {
+fn jobs(tree: &::sled::Tree, mut each: impl FnMut(JobId, JobRow)) -> Result<(), String> {
     const PIECE: usize = 1_000;
     let (give, take) = mpsc::sync_channel::<Vec<(JobId, JobRow)>>(4);
     thread::scope(|scope| {
         let reader = scope.spawn(move || {
             let mut piece = Vec::with_capacity(PIECE);
-            for entry in tree.scan_prefix([keys::UNFINISHED]) {
-                piece.push(job(&entry.map_err(text)?, JobRow::decode_head)?);
+            for entry in tree.scan_prefix([keys::JOB]) {
+                piece.push(job(&entry.map_err(text)?)?);
                 if piece.len() == PIECE {
                     // Whoever takes goes on to the end.
                     let _ = give.send(std::mem::replace(&mut piece, Vec::with_capacity(PIECE)));
@@ -151,12 +151,13 @@ fn unfinished(tree: &::sled::Tree, mut each: impl FnMut(JobId, JobRow)) -> Resul
     })
 }
 
-fn job(
-    (key, bytes): &(::sled::IVec, ::sled::IVec),
-    decode: fn(&[u8]) -> Option<JobRow>,
-) -> Result<(JobId, JobRow), String> {
+fn job((key, bytes): &(::sled::IVec, ::sled::IVec)) -> Result<(JobId, JobRow), String> {
+    let row = match JobRow::decode_head(bytes) {
+        Some(head) if head.state.is_final() => JobRow::decode(bytes),
+        head => head,
+    };
     keys::job_id(key)
-        .zip(decode(bytes))
+        .zip(row)
         .ok_or_else(|| format!("the row of job {} is not in a known form", hex::encode(key)))
 }
 

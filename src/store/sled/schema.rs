@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     include_str!("../../../migrations/sled/0004.toml"),
     include_str!("../../../migrations/sled/0005.toml"),
     include_str!("../../../migrations/sled/0006.toml"),
+    include_str!("../../../migrations/sled/0007.toml"),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

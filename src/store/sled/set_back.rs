@@ -54,7 +54,7 @@ impl Committer {
         tracing::warn!(%now, "the clock was set back");
         let mut far = Vec::new();
         for id in self.index.waiting_behind(now) {
-            let row = self.opened.db.get(keys::job(keys::UNFINISHED, id));
+            let row = self.opened.db.get(keys::job(keys::JOB, id));
             let row = row.map_err(|e| e.to_string())?;
             if row
                 .and_then(|bytes| JobRow::decode_head(&bytes))

@@ -5,7 +5,8 @@
 //! there before the first step can be had back: `before-step-N.export`, which is never written over.
 //!
 //! A step rebuilds the index columns that its file names, out of the records' bodies, so that rows from before are
-//! found by a new column too. Versions of rows stay, since nothing was committed.
+//! found by a new column too. Versions of rows stay, since nothing was committed. Step [`ONE_PLACE`] moves finished jobs
+//! to where the others are.
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,8 @@ use crate::{
 
 /// Rows in one batch.
 const BATCH: usize = 500;
+/// The step from which a job's row stays in one place, whatever becomes of the job.
+pub(super) const ONE_PLACE: u32 = 7;
 
 /// Writes down what is there before the first step, unless an upgrade that was cut short has done so.
 pub(super) fn backup(
@@ -76,6 +79,9 @@ pub(super) fn steps(opened: &Opened, schema: &Schema, found: u32) -> Result<(), 
         for column in schema.rebuilds(step) {
             rebuild(opened, schema, column, &mut || Ok(()))?;
         }
+        if step == ONE_PLACE {
+            move_finished(opened)?;
+        }
         written(opened, step)?;
         tracing::info!(step, "the store has taken a schema step");
     }
@@ -92,6 +98,26 @@ fn written(opened: &Opened, step: u32) -> Result<(), StoreError> {
     synced()?;
     opened.db.insert(keys::meta("step"), &step.to_le_bytes())?;
     synced()
+}
+
+/// Puts the rows of finished jobs among those of the others.
+fn move_finished(opened: &Opened) -> Result<(), StoreError> {
+    loop {
+        let mut batch = ::sled::Batch::default();
+        let mut moved = 0;
+        for entry in opened.db.scan_prefix([keys::FINISHED]).take(BATCH) {
+            let (key, row) = entry?;
+            let to = [&[keys::JOB], &key[1..]].concat();
+            batch.insert(to, row);
+            batch.remove(key);
+            moved += 1;
+        }
+        if moved == 0 {
+            return Ok(());
+        }
+        opened.db.apply_batch(batch)?;
+        collect(2 * moved);
+    }
 }
 
 /// Gives every row of the table its entry of the column. `between` is called behind every batch.

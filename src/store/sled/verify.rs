@@ -13,6 +13,7 @@ use super::{
     keys, log, read, restored,
     rows::{BlobRow, Body, RecordRow},
     schema::{ColumnType, Schema},
+    upgrade::ONE_PLACE,
 };
 use crate::store::{
     JobId,
@@ -58,7 +59,7 @@ const PREFIXES: [u8; 10] = [
     keys::PAYLOAD,
     keys::META,
     keys::RECORD,
-    keys::UNFINISHED,
+    keys::JOB,
 ];
 const META: [&str; 5] = ["counters", "epoch", "id", restored::ROW, "step"];
 
@@ -83,6 +84,12 @@ pub(super) fn verify(opened: &Opened, schema: &Schema) -> Result<Verified, ::sle
     walk.strangers()?;
     walk.found.bytes = size(opened.dir());
     Ok(walk.found)
+}
+
+/// What a job has in rows of its own.
+struct Beside {
+    payload: bool,
+    spilled: u32,
 }
 
 struct Walk<'a> {
@@ -205,27 +212,24 @@ impl Walk<'_> {
     }
 
     fn jobs(&mut self) -> Result<(), ::sled::Error> {
-        let mut jobs: HashMap<JobId, u32> = HashMap::new();
+        let mut jobs: HashMap<JobId, Beside> = HashMap::new();
         let mut holders: HashMap<String, JobId> = HashMap::new();
-        for prefix in [keys::UNFINISHED, keys::FINISHED] {
+        for prefix in keys::JOBS {
             for entry in self.rows(prefix) {
                 let (key, bytes) = entry?;
-                let Some((id, row)) = keys::job_id(&key).zip(JobRow::decode(&bytes)) else {
+                let known = keys::job_id(&key).zip(JobRow::decode(&bytes));
+                let Some((id, row)) = known else {
                     let shown = hex::encode(&key);
                     self.found
                         .wrong(format!("job {shown}: not in a known form"));
                     continue;
                 };
-                if row.state.is_final() != (prefix == keys::FINISHED) {
+                if prefix == keys::FINISHED && self.schema.step >= ONE_PLACE {
                     self.found.wrong(format!(
-                        "job {id} is {:?} and stands among the others",
-                        row.state
+                        "job {id} stands where only older versions look for it"
                     ));
                 }
-                if jobs.insert(id, row.spilled).is_some() {
-                    self.found.wrong(format!("job {id} is there twice"));
-                }
-                if prefix == keys::UNFINISHED
+                if !row.state.is_final()
                     && let Some(other) = holders.insert(row.key.clone(), id)
                 {
                     self.found.wrong(format!(
@@ -233,10 +237,17 @@ impl Walk<'_> {
                         row.key
                     ));
                 }
-                match read::payload(self.opened, id) {
+                match read::payload(self.opened, id, &row) {
                     Ok(Some(_)) => {}
                     Ok(None) => self.found.wrong(format!("job {id} has no payload")),
                     Err(e) => self.found.wrong(e.to_string()),
+                }
+                let beside = Beside {
+                    payload: row.payload.is_none(),
+                    spilled: row.spilled,
+                };
+                if jobs.insert(id, beside).is_some() {
+                    self.found.wrong(format!("job {id} is there twice"));
                 }
             }
         }
@@ -244,7 +255,7 @@ impl Walk<'_> {
         for entry in self.rows(keys::PAYLOAD) {
             let (key, bytes) = entry?;
             self.note(Body::read(&bytes));
-            if keys::job_id(&key).is_none_or(|id| !jobs.contains_key(&id)) {
+            if !keys::job_id(&key).is_some_and(|id| jobs.get(&id).is_some_and(|job| job.payload)) {
                 let shown = hex::encode(&key);
                 self.found
                     .wrong(format!("the payload {shown} belongs to no job"));
@@ -253,12 +264,12 @@ impl Walk<'_> {
         self.history(&jobs)
     }
 
-    fn history(&mut self, jobs: &HashMap<JobId, u32>) -> Result<(), ::sled::Error> {
+    fn history(&mut self, jobs: &HashMap<JobId, Beside>) -> Result<(), ::sled::Error> {
         for entry in self.rows(keys::HISTORY) {
             let (key, bytes) = entry?;
             let shown = hex::encode(&key);
             let known = keys::history_parts(&key)
-                .is_some_and(|(id, n)| jobs.get(&id).is_some_and(|spilled| n < *spilled));
+                .is_some_and(|(id, n)| jobs.get(&id).is_some_and(|job| n < job.spilled));
             if !known {
                 self.found
                     .wrong(format!("the history {shown} belongs to no job"));
