@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use tradewind::{
     base::{Backoff, Clock},
     store::{
@@ -265,7 +265,7 @@ impl World {
 
     async fn enqueue(&mut self, key: u8, priority: i32, due: u8, deadline: Option<i64>) {
         let kind = KINDS[usize::from(key) % KINDS.len()];
-        let mut spec = NewJob::new(kind, format!("key{key}"), json!({ "key": key }));
+        let mut spec = NewJob::new(kind, format!("key{key}"), payload(&format!("key{key}")));
         spec.priority = priority;
         spec.max_attempts = MAX_ATTEMPTS;
         spec.backoff = Backoff::new(BACKOFF, BACKOFF);
@@ -329,6 +329,7 @@ impl World {
             job.until = until;
             job.was_due = false;
             assert_eq!((leased.attempts, leased.epoch), (job.attempts, job.epoch));
+            assert_eq!(leased.spec.payload, payload(&job.key));
             self.model.leases.push(leased.lease());
             self.model.events += 1;
         }
@@ -432,6 +433,7 @@ impl World {
                 "{stored:?}"
             );
             assert_eq!(stored.spec.deadline, job.deadline.map(second));
+            assert_eq!(stored.spec.payload, payload(&job.key));
         }
         let listed = self.store.jobs(None, None, None, 999).await.unwrap();
         assert_eq!(listed.len(), there);
@@ -444,6 +446,13 @@ impl World {
         assert!(first == 1 || self.model.jumped);
         assert!((first..=last).eq(events.iter().map(|e| e.number)));
     }
+}
+
+/// Of each size that a backend may keep in a way of its own.
+fn payload(key: &str) -> Value {
+    let sizes = [10, 2_000, 9_000];
+    let size = sizes[key.bytes().map(usize::from).sum::<usize>() % sizes.len()];
+    json!({ "key": key, "big": "x".repeat(size) })
 }
 
 fn second(at: i64) -> Timestamp {

@@ -23,7 +23,7 @@ pub fn child(dir: &Path, mode: &str) {
                 for n in 0.. {
                     let mut batch = Batch::new();
                     let key = format!("{}-{worker}-{n}", std::process::id());
-                    let big = "x".repeat(if n % 7 == 0 { 9_000 } else { 10 });
+                    let big = "x".repeat([9_000, 2_000, 10, 10, 10, 10, 10][n % 7]);
                     batch.enqueue(NewJob::new("k", key, json!({ "n": n, "big": big })));
                     let Enqueued::New(id) = store.commit(batch).await.unwrap().jobs[0] else {
                         panic!("held");
