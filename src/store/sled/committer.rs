@@ -453,16 +453,17 @@ impl Committer {
 
     /// Tells everybody how far the store is. Events of leases are shown with the next sync.
     fn show(&self, synced: bool) {
-        if synced {
-            let applied = self.shared.applied.load(Ordering::SeqCst);
-            self.shared.synced.send_replace(applied);
-        }
         self.shared.marks.send_modify(|mark| {
             mark.change += 1;
             if synced {
                 mark.event = self.event;
             }
         });
+        if synced {
+            // Last: whoever waited for what it saw finds the newest event's number no older than that.
+            let applied = self.shared.applied.load(Ordering::SeqCst);
+            self.shared.synced.send_replace(applied);
+        }
     }
 }
 
