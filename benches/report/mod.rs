@@ -1,12 +1,12 @@
 //! What every benchmark prints: a table for people, or one JSON object.
 
+/// The node's.
+#[path = "../../src/cli/allocator.rs"]
+mod allocator;
+
 use std::{fmt::Write, fs};
 
 use serde::Serialize;
-
-/// The node's.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -5,6 +5,7 @@
 
 #![deny(clippy::print_stdout)]
 
+mod allocator;
 mod buy;
 mod catalog;
 mod config;

@@ -125,8 +125,8 @@ pub(super) fn committer(
     Ok(committer)
 }
 
-/// Hands over every job, the finished ones with their history. The rows are read and decoded by a thread of their own, since with a million jobs
-/// that takes as long as what is made of them.
+/// Hands over every job, the finished ones with their history. The rows are read and decoded by a thread of their own,
+/// since with a million jobs that takes as long as what is made of them.
 fn jobs(tree: &::sled::Tree, mut each: impl FnMut(JobId, JobRow)) -> Result<(), String> {
     const PIECE: usize = 1_000;
     let (give, take) = mpsc::sync_channel::<Vec<(JobId, JobRow)>>(4);
