@@ -18,7 +18,7 @@ need_toolchains() {
   need node "Install Node.js 20 or later (Debian: apt-get install nodejs npm)"
   need npm "Install npm (Debian: apt-get install npm)"
   need cc "Install a C compiler (Debian: apt-get install build-essential)"
-  need make "Install make (Debian: apt-get install build-essential)"
+  command -v make >/dev/null 2>&1 || debian_packages make
   local node_major
   node_major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
   [ "$node_major" -ge 20 ] || die "Node.js $node_major is too old; 20 or later is needed"
