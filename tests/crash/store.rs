@@ -6,9 +6,10 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use serde_json::json;
 use tradewind::store::{
-    Batch, Enqueued, JobId, JobOp, JobState, LeaseRequest, NewJob, Store, sled::SledStore,
+    Batch, Enqueued, Job, JobId, JobOp, JobState, LeaseRequest, NewJob, Store, sled::SledStore,
 };
 
 use super::{Said, drawn, kill_after, open, say, tasks};
@@ -34,18 +35,21 @@ pub fn child(dir: &Path, mode: &str) {
         }
         loop {
             let request = LeaseRequest {
-                wanted: BTreeMap::from([("k".to_owned(), 4)]),
-                total: 4,
+                wanted: BTreeMap::from([("k".to_owned(), 32)]),
+                total: 32,
                 owner: store.id().to_string(),
                 lease: Duration::from_secs(30),
             };
-            for job in store.lease(request).await.unwrap().jobs {
+            // All at once, so that about as many are done as come in: what a kill costs stays the same.
+            let finish = async |job: Job| {
                 let mut batch = Batch::new();
                 batch.job(JobOp::Finish(job.lease()));
                 batch.event("thing.done", job.id.to_string(), json!({}));
                 store.commit(batch).await.unwrap();
                 say("done", job.id);
-            }
+            };
+            let leased = store.lease(request).await.unwrap().jobs;
+            join_all(leased.into_iter().map(finish)).await;
         }
     });
 }
