@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -29,6 +29,8 @@ const BEAT: Duration = Duration::from_millis(100);
 const LEASE: Duration = Duration::from_secs(1);
 /// Longer than a lease: only the heartbeat keeps it.
 const SLOW: Duration = Duration::from_millis(1_300);
+/// At the end, some job ends at least so often.
+const STUCK: Duration = Duration::from_secs(60);
 
 /// Jobs that run now, by epoch, and what tells them that they lost their job.
 type Running = Arc<Mutex<HashMap<JobId, (u64, CancellationToken)>>>;
@@ -233,12 +235,14 @@ pub fn rounds(kills: u32, seed: u64) -> Result<String, String> {
 /// What is left is done by a queue that nobody kills.
 async fn finish(store: &SharedStore, tasks: &Tasks, told: &mut Told) -> Result<(), String> {
     let queue = start(store, tasks, Arc::new(Semaphore::new(0)));
-    for _ in 0..1_200 {
-        if told.open.is_empty() {
-            break;
-        }
+    // However many slow ones there are, as long as there are fewer and fewer.
+    let (mut left, mut since) = (told.open.len(), Instant::now());
+    while left > 0 && since.elapsed() < STUCK {
         tokio::time::sleep(Duration::from_millis(100)).await;
         look(store, told, false).await?;
+        if told.open.len() < left {
+            (left, since) = (told.open.len(), Instant::now());
+        }
     }
     if let Some(id) = told.open.first() {
         let job = store.job(*id).await.map_err(|e| e.to_string())?;
