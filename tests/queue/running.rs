@@ -10,7 +10,6 @@ use std::{
 
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::sync::Semaphore;
 use tradewind::{
     base::Clock,
     queue::{Outcome, Queue},
@@ -202,7 +201,7 @@ async fn a_handler_that_committed_itself_is_believed_only_if_it_did() {
 async fn a_runner_that_falls_over_leaves_its_running_jobs_alone() {
     let house = House::new(Clock::system());
     let runs = Arc::new(AtomicUsize::new(0));
-    let go = Arc::new(Semaphore::new(0));
+    let go = Arc::new(tokio::sync::Semaphore::new(0));
     let (r, g) = (runs.clone(), go.clone());
     let queue = house.queue(does(move |_, _| {
         let (r, g) = (r.clone(), g.clone());

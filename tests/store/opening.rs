@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use tradewind::{
     config,
-    store::{Batch, CommitError, JobId, JobState, Store, StoreError, sled::OpenError},
+    store::{Batch, CommitError, JobState, Store, StoreError, sled::OpenError},
 };
 
 use crate::{House, furnished, job, new, state};
@@ -123,7 +123,7 @@ async fn a_committer_that_falls_over_is_a_failed_store() {
             .contains("the store has failed")
     );
     assert!(matches!(
-        store.job(JobId::nil()).await,
+        store.job(tradewind::store::JobId::nil()).await,
         Err(StoreError::Failed(_))
     ));
     assert!(matches!(
