@@ -3,9 +3,9 @@
 //!
 //! `enqueue_N`: N producers, each awaiting its own commit of one job. `cycle`: 256 producers enqueue, a runner with 64
 //! slots runs an empty handler; jobs done per second. `pickup_p99`: from the call of enqueue to the handler's start,
-//! on a queue that is otherwise idle. `--full` adds `ready_1m` (a process's start to its first lease with 1 M jobs stored), `cycle_at_1m`
-//! (a job is enqueued for each that is done, so that the queue keeps its length: a million, against a thousand), and
-//! what 1 M jobs through a queue of 100 leave on the disk.
+//! on a queue that is otherwise idle. `--full` adds `ready_1m` (a process's start to its first lease with 1 M jobs
+//! stored), `cycle_at_1m` (a job is enqueued for each that is done, so that the queue keeps its length: a million,
+//! against a thousand), and what 1 M jobs through a queue of 100 leave on the disk.
 
 #[path = "peers/mod.rs"]
 mod peers;

@@ -110,10 +110,11 @@ fn main() {
         };
     }
     let args: Vec<String> = std::env::args().collect();
-    let number = |name: &str| {
+    let value = |name: &str| {
         let at = args.iter().position(|a| a == name)?;
-        args.get(at + 1)?.parse::<u64>().ok()
+        args.get(at + 1)
     };
+    let number = |name: &str| value(name)?.parse::<u64>().ok();
     if args.iter().any(|a| a == "--list") {
         return;
     }
@@ -128,8 +129,7 @@ fn main() {
         ("relaxed", kills.div_ceil(10)),
         ("queue", kills.div_ceil(4)),
     ];
-    let only = args.iter().position(|a| a == "--mode");
-    let only = only.and_then(|at| args.get(at + 1));
+    let only = value("--mode");
     let modes = modes
         .into_iter()
         .filter(|(mode, _)| only.is_none_or(|m| m == mode));

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use tradewind::config;
 
-use super::{CLOSE, Told, check, child_of, quick_dir, try_open};
+use super::{CLOSE, Told, check, child_of, quick_dir, snapshots, try_open};
 
 #[test]
 fn a_log_cut_short_is_named_not_taken_for_an_older_store() {
@@ -69,17 +69,7 @@ fn a_log_that_lost_its_end_after_a_kill_is_never_taken_for_an_older_store() {
 
 /// Only so much of the log is left, and not the snapshot that would show it.
 fn cut_short(sled: &Path, part: u64, of: u64) {
-    for entry in fs::read_dir(sled).unwrap() {
-        let path = entry.unwrap().path();
-        if path
-            .file_name()
-            .unwrap()
-            .to_string_lossy()
-            .starts_with("snap.")
-        {
-            fs::remove_file(path).unwrap();
-        }
-    }
+    snapshots::remove(sled);
     let log = fs::File::options()
         .write(true)
         .open(sled.join("db"))

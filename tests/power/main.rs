@@ -6,6 +6,8 @@
 mod deal;
 mod log_cut;
 mod moves;
+#[path = "../support/snapshots.rs"]
+mod snapshots;
 mod trace;
 
 use std::{

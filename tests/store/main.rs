@@ -11,6 +11,8 @@ mod house;
 mod jobs;
 mod opening;
 mod scans;
+#[path = "../support/snapshots.rs"]
+mod snapshots;
 
 use std::sync::Arc;
 

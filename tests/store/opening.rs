@@ -7,7 +7,7 @@ use tradewind::{
     store::{Batch, CommitError, JobState, Store, StoreError, sled::OpenError},
 };
 
-use crate::{House, furnished, job, new, state};
+use crate::{House, furnished, job, new, snapshots, state};
 
 #[tokio::test]
 async fn a_second_opener_is_told_that_another_node_runs() {
@@ -70,17 +70,7 @@ async fn a_newer_or_unreadable_store_is_refused_and_left_as_it_is() {
     let other = House::new();
     other.open().close().await.unwrap();
     fs::write(other.at("sled/db"), b"").unwrap();
-    for entry in fs::read_dir(other.at("sled")).unwrap() {
-        let path = entry.unwrap().path();
-        if path
-            .file_name()
-            .unwrap()
-            .to_string_lossy()
-            .starts_with("snap.")
-        {
-            fs::remove_file(path).unwrap();
-        }
-    }
+    snapshots::remove(&other.at("sled"));
     let text = other.try_open().err().unwrap().to_string();
     assert!(
         text.contains("cannot be read") && text.contains("restore"),

@@ -62,8 +62,12 @@ impl House {
 
     /// Leases up to `n` jobs of kind `k`.
     pub async fn lease(&self, store: &SledStore, n: usize) -> Vec<Job> {
+        self.lease_of("k", store, n).await
+    }
+
+    pub async fn lease_of(&self, kind: &str, store: &SledStore, n: usize) -> Vec<Job> {
         let request = LeaseRequest {
-            wanted: BTreeMap::from([("k".to_owned(), n)]),
+            wanted: BTreeMap::from([(kind.to_owned(), n)]),
             total: n,
             owner: "w".to_owned(),
             lease: Duration::from_secs(30),

@@ -5,8 +5,7 @@ use std::{fs, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tradewind::store::{
-    Batch, Due, IndexValue, JobOp, JobState, LeaseRequest, Query, Record, Store, fetch_all,
-    sled::SledStore,
+    Batch, Due, IndexValue, JobOp, JobState, Query, Record, Store, fetch_all, sled::SledStore,
 };
 
 use super::{House, enqueue, names};
@@ -97,20 +96,18 @@ async fn lives_on(house: &mut House) {
     };
     let note = "once more".to_owned();
     step(JobOp::Requeue { job, note }).await;
-    let request = LeaseRequest {
-        wanted: [("deal".to_owned(), 9)].into(),
-        total: 9,
-        owner: "w".to_owned(),
-        lease: Duration::from_secs(30),
-    };
-    let leased = store.lease(request).await.unwrap().jobs;
+    let leased = house.lease_of("deal", &store, 9).await;
     let again = leased.iter().find(|j| j.id == job).unwrap();
     assert!(again.spec.payload["deal"].is_string());
     assert!(again.history.iter().any(|t| t.state == JobState::Dead));
     step(JobOp::Finish(again.lease())).await;
-    while store.job(job).await.unwrap().is_some() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let gone = async {
+        while store.job(job).await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let gone = tokio::time::timeout(Duration::from_secs(60), gone).await;
+    gone.expect("it is forgotten within a minute");
     store.close().await.unwrap();
     assert_eq!(house.verify(), Vec::<String>::new());
 }

@@ -15,7 +15,7 @@ use super::{
     bytes::Writer as _,
     committer::{COUNTERS, collect},
     history,
-    jobrow::{self, JobRow},
+    jobrow::JobRow,
     keys, log,
     open::{self, Upgrade},
     restored,
@@ -122,13 +122,10 @@ impl Rows<'_> {
             }
             Item::Job(job) => {
                 let mut row = JobRow::of(&job);
-                let payload = json(&job.spec.payload)?;
-                if payload.len() <= jobrow::PAYLOAD {
-                    row.payload = Some(payload);
-                } else {
-                    let mut beside = Vec::new();
-                    self.body(payload)?.write(&mut beside);
-                    self.put(&keys::job(keys::PAYLOAD, job.id), beside)?;
+                if let Some(beside) = row.hold(json(&job.spec.payload)?) {
+                    let mut value = Vec::new();
+                    self.body(beside)?.write(&mut value);
+                    self.put(&keys::job(keys::PAYLOAD, job.id), value)?;
                 }
                 for (key, piece) in history::pieces(job.id, &mut row) {
                     self.put(&key, piece)?;

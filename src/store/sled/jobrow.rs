@@ -19,7 +19,7 @@ const FORMAT_BESIDE: u8 = 2;
 const FORMAT_WHOLE: u8 = 1;
 /// Bytes of a payload that stand in the row. With what else a row holds a page of them stays within what sled's log
 /// takes inline.
-pub const PAYLOAD: usize = 1_024;
+const PAYLOAD: usize = 1_024;
 /// Bytes of one note.
 const NOTE: usize = 1_500;
 
@@ -80,6 +80,15 @@ impl JobRow {
             history: job.history.clone(),
             ..Self::new(&job.spec, job.created)
         }
+    }
+
+    /// Takes the payload in; gives it back if it is too much, and needs a row of its own.
+    pub fn hold(&mut self, payload: Vec<u8>) -> Option<Vec<u8>> {
+        if payload.len() > PAYLOAD {
+            return Some(payload);
+        }
+        self.payload = Some(payload);
+        None
     }
 
     pub fn into_job(self, id: JobId, payload: serde_json::Value) -> Job {

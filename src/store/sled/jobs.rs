@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{
     draft::{Draft, Halt, unreadable},
-    jobrow::{self, JobRow},
+    jobrow::JobRow,
     keys,
 };
 use crate::{
@@ -159,10 +159,8 @@ impl Draft<'_> {
         })?;
         self.top.keys.insert(spec.key.clone(), Some(id));
         let mut row = JobRow::new(spec, self.ground.now);
-        if payload.len() <= jobrow::PAYLOAD {
-            row.payload = Some(payload);
-        } else {
-            self.put_body(keys::job(keys::PAYLOAD, id), payload);
+        if let Some(beside) = row.hold(payload) {
+            self.put_body(keys::job(keys::PAYLOAD, id), beside);
         }
         let state = self.waiting(spec.due);
         self.step(id, row, state, "job.enqueued", None)?;
@@ -244,7 +242,7 @@ impl Draft<'_> {
         row.epoch += 1;
         row.owner = Some(owner.to_owned());
         row.leased_until = Some(after(self.ground.steady, lease));
-        self.step(id, row.clone(), JobState::Leased, "job.leased", None)?;
+        self.step(id, row, JobState::Leased, "job.leased", None)?;
         Ok(self.top.jobs.get(&id).cloned().flatten())
     }
 
