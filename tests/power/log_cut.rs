@@ -4,10 +4,11 @@ use std::{fs, path::Path};
 
 use tradewind::config;
 
-use super::{CLOSE, Told, check, child_of, quick_dir, snapshots, try_open};
+use super::{CLOSE, Told, alone, check, child_of, quick_dir, snapshots, try_open};
 
 #[test]
 fn a_log_cut_short_is_named_not_taken_for_an_older_store() {
+    let _alone = alone();
     for closed in [true, false] {
         let house = quick_dir();
         let dir = house.path().join("data");
@@ -33,6 +34,7 @@ fn a_log_cut_short_is_named_not_taken_for_an_older_store() {
 /// that was acknowledged; it is never taken for an older one.
 #[test]
 fn a_log_that_lost_its_end_after_a_kill_is_never_taken_for_an_older_store() {
+    let _alone = alone();
     let house = quick_dir();
     let dir = house.path().join("data");
     fs::create_dir(&dir).unwrap();

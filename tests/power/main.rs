@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -45,6 +45,13 @@ const CLOSE: &str = "TRADEWIND_TEST_POWER_CLOSE";
 const STEPS: &str = "TRADEWIND_TEST_POWER_STEPS";
 const WORKERS: usize = 40;
 const RUNS: usize = 5;
+
+/// Held by each test throughout: a child that is just being forked holds every lock that is open in its parent, so that
+/// a store which another test closes and opens again meanwhile would be taken.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn long() -> bool {
     std::env::var("TRADEWIND_LONG").is_ok_and(|v| !v.is_empty())
@@ -97,7 +104,7 @@ fn child() {
     }
     let steps: usize = std::env::var(STEPS).unwrap().parse().unwrap();
     let store = try_open(&dir, durability(&std::env::var(DURABILITY).unwrap())).unwrap();
-    let voice = Arc::new(std::sync::Mutex::new(
+    let voice = Arc::new(Mutex::new(
         fs::File::options()
             .create(true)
             .append(true)
@@ -336,7 +343,7 @@ fn check_all(
     check: impl Fn(&Path, u64) -> Result<(), String> + Sync,
 ) -> Vec<String> {
     let next = AtomicUsize::new(0);
-    let wrong = std::sync::Mutex::new(Vec::new());
+    let wrong = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -358,6 +365,7 @@ fn check_all(
 
 #[test]
 fn what_was_acknowledged_is_on_every_disk_that_a_power_cut_can_leave() {
+    let _alone = alone();
     let seed = std::env::var("SEED")
         .ok()
         .and_then(|s| s.parse().ok())
@@ -461,6 +469,7 @@ fn subset<'a>(trace: &Trace, tick: u64, turn: u64, coin: u64) -> Case<'a> {
 /// when everything unsynced is gone at once.
 #[test]
 fn a_store_that_does_not_sync_is_found_out() {
+    let _alone = alone();
     let trace = record("process", 300);
     let cases: Vec<Case<'_>> = (1..=10)
         .map(|n| Case {
@@ -495,6 +504,7 @@ fn run_into(house: &tempfile::TempDir, fault: (&str, &str), steps: usize) -> (To
 
 #[test]
 fn a_full_disk_ends_the_store_with_a_clear_word_and_nothing_acknowledged_is_lost() {
+    let _alone = alone();
     for room in [30_000, 700_000, 1_500_001, 3_000_000] {
         let house = quick_dir();
         let (told, words) = run_into(&house, ("SHIM_FULL", &room.to_string()), 1_000_000);
@@ -506,6 +516,7 @@ fn a_full_disk_ends_the_store_with_a_clear_word_and_nothing_acknowledged_is_lost
 
 #[test]
 fn a_read_only_disk_refuses_the_open_with_a_clear_word() {
+    let _alone = alone();
     let house = quick_dir();
     let dir = house.path().join("data");
     fs::create_dir(&dir).unwrap();
@@ -518,6 +529,7 @@ fn a_read_only_disk_refuses_the_open_with_a_clear_word() {
 
 #[test]
 fn a_disk_that_turns_read_only_under_way_ends_the_store_with_a_clear_word_too() {
+    let _alone = alone();
     for written in [700_000, 1_500_001] {
         let house = quick_dir();
         let (told, words) = run_into(&house, ("SHIM_READ_ONLY", &written.to_string()), 1_000_000);

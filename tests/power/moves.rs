@@ -11,7 +11,7 @@ use tradewind::{
 };
 
 use super::{
-    CLOSE, Case, DO, Told, check, child_of,
+    CLOSE, Case, DO, Told, alone, check, child_of,
     deal::{Deal, deal},
     each, must_all_hold, options, quick_dir, subset,
     trace::{Trace, mix},
@@ -101,6 +101,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 #[test]
 fn a_cut_while_a_segment_is_emptied_loses_no_body() {
+    let _alone = alone();
     let seed = seed();
     let house = quick_dir();
     let dir = house.path().join("data");
@@ -153,6 +154,7 @@ fn seed() -> u64 {
 
 #[test]
 fn a_cut_during_an_upgrade_leaves_a_store_that_goes_on_with_it() {
+    let _alone = alone();
     let seed = seed();
     let house = quick_dir();
     let dir = house.path().join("data");
@@ -217,6 +219,7 @@ fn exported(file: &Path) -> BTreeSet<JobId> {
 
 #[test]
 fn a_cut_during_an_import_leaves_no_store_or_all_of_it() {
+    let _alone = alone();
     let seed = seed();
     let house = quick_dir();
     let from = house.path().join("export");
